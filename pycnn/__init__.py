@@ -1,0 +1,32 @@
+"""Convolutional layers at the speed of the machine, on plain NumPy arrays."""
+
+from pycnn._version import __version__
+from pycnn.activations import leaky_relu, relu, sigmoid, softmax
+from pycnn.config import get_num_threads, set_num_threads, show_config
+from pycnn.convolution import PackedFilters, conv2d
+from pycnn.linear import dense
+from pycnn.numpycnn import conv, pooling, random_filters
+from pycnn.pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
+from pycnn.stage import conv_relu_pool
+
+__all__ = [
+    "PackedFilters",
+    "__version__",
+    "avg_pool2d",
+    "conv",
+    "conv2d",
+    "conv_relu_pool",
+    "dense",
+    "get_num_threads",
+    "global_avg_pool2d",
+    "global_max_pool2d",
+    "leaky_relu",
+    "max_pool2d",
+    "pooling",
+    "random_filters",
+    "relu",
+    "set_num_threads",
+    "show_config",
+    "sigmoid",
+    "softmax",
+]

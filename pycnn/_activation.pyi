@@ -1,0 +1,6 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def relu(x: NDArray[Any], out: NDArray[Any]) -> None: ...
+def leaky_relu(x: NDArray[Any], slope: float, out: NDArray[Any]) -> None: ...

@@ -1,0 +1,13 @@
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+def dense(
+    x: ArrayLike,
+    weights: ArrayLike,
+    bias: ArrayLike | None,
+    activation: int,
+    slope: float,
+    out: NDArray[Any],
+) -> None: ...
+def widths(type_num: int) -> tuple[int, int]: ...

@@ -1,0 +1,46 @@
+"""What the convolution loops share: a checked geometry, one call's arrays, one rectangle."""
+
+from pycnn._axis cimport Axis, Span
+from pycnn._engine cimport pycnn_amx_filters, pycnn_amx_image, pycnn_kernels
+
+
+cdef enum Algorithm:
+    DIRECT, PLANES, DEPTHWISE, AMX, WINOGRAD
+
+
+cdef struct Geometry:
+    Axis y, x
+    Py_ssize_t n, ic, oc, groups
+    Py_ssize_t group_ic, group_oc   # channels and filters of one group
+    Py_ssize_t products             # kh * kw * group_ic, the length of one output's sum
+    Py_ssize_t group_lanes          # filters of a group, padded to whole vectors
+    Py_ssize_t panels               # direct, amx, winograd: panels of filters in all groups
+    const pycnn_kernels *kernels
+    Py_ssize_t itemsize
+    Algorithm algorithm
+    int tile                        # winograd: outputs are computed in squares; else 1
+    pycnn_amx_filters amx_filters   # amx: as planned, not yet packed
+    pycnn_amx_image amx_image
+
+
+cdef struct Call:
+    # What changes from call to call.
+    const char *filters             # packed
+    const pycnn_amx_filters *amx    # amx: what `filters` are
+    const char *bias                # padded like the packed filters
+    int activation
+    double slope
+
+
+cdef struct Block:
+    # Output rows [top, bottom) and columns [left, right) of one image; direct, amx and winograd:
+    # some panels of filters, counted over all groups. top and left are multiples of the tile.
+    Py_ssize_t top, bottom, left, right
+    Py_ssize_t first_panel, last_panel
+
+
+cdef struct Rectangle:
+    # Output pixels whose windows all cover the same taps.
+    Span y, x
+    const char *origin              # the first valid tap of the window at (y.first, x.first)
+    Py_ssize_t y_step, x_step       # elements from one window to the next

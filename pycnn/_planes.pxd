@@ -1,0 +1,10 @@
+from pycnn._engine cimport pycnn_tap
+from pycnn._geometry cimport Call, Geometry, Rectangle
+
+
+cdef bint planes_fit(const Geometry *g) noexcept nogil
+cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil
+cdef void planes_rectangle(
+    const Geometry *g, const Call *call, const Rectangle *r, char *out, Py_ssize_t out_row_step,
+    pycnn_tap *taps, char *scratch,
+) noexcept nogil

@@ -1,0 +1,222 @@
+"""Activations: relu, leaky_relu, sigmoid and softmax, element by element or over an axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pycnn import _activation, _checks
+
+if TYPE_CHECKING:
+    from typing import SupportsIndex
+
+    from pycnn._typing import Array, ArrayLike
+
+
+_SLOPE = 0.01
+# The activations the convolution kernels apply before they store: (code, slope of leaky_relu).
+EPILOGUES: dict[str | None, tuple[int, float]] = {
+    None: (0, 0.0),
+    "relu": (1, 0.0),
+    "leaky_relu": (2, _SLOPE),
+}
+
+
+def _sigmoid_into(x: Array, out: Array, axis: int | None = None) -> None:
+    # exp(-|x|) never overflows, and both halves keep their relative accuracy.
+    with np.errstate(all="ignore"):  # tiny results may underflow
+        e = np.exp(-np.abs(x))
+        np.divide(np.where(x >= 0, x.dtype.type(1), e), 1 + e, out=out)
+
+
+def _softmax_into(x: Array, out: Array, axis: int | None = -1) -> None:
+    # Without the largest element exp could overflow; with it one term is exactly 1.
+    with np.errstate(all="ignore"):  # inf - inf is NaN, as it should be
+        e = np.exp(x - x.max(axis=axis, keepdims=True))
+        np.divide(e, e.sum(axis=axis, keepdims=True), out=out)
+
+
+_SMOOTH = {"sigmoid": _sigmoid_into, "softmax": _softmax_into}
+
+
+def _smooth(func: str, x: ArrayLike, out: Array | None, axis: int | None = None) -> Array:
+    x = _checks.as_array(x, func, "x")
+    dtype = _checks.compute_dtype(x.dtype, x.dtype, func)
+
+    def compute(result: Array) -> None:
+        if result.size:
+            # In C order, so that sums run alike for every memory layout.
+            _SMOOTH[func](_checks.contiguous(x, dtype), result, axis)
+
+    return _checks.deliver(compute, x.shape, dtype, out, (x,), func)
+
+
+def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Rectified linear unit: ``max(x, 0)``, element by element.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+        Booleans, integers, float16, float32 or float64.
+    out : ndarray, optional
+        Where to put the result; of its exact shape and dtype. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        Complex, object, string or longdouble arrays; masked arrays; an `out` of another dtype.
+    ValueError
+        An `out` of another shape, or read-only.
+
+    Notes
+    -----
+    Exact. NaN stays NaN, as in ``np.maximum``; integers keep their dtype.
+
+    Examples
+    --------
+    >>> import pycnn
+    >>> pycnn.relu([[-1.5, 2.0]])
+    array([[0., 2.]])
+    """
+    x = _checks.as_array(x, "relu", "x")
+    dtype = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
+
+    def compute(result: Array) -> None:
+        if dtype.char == "e":  # halves have no kernel; float32 holds each of them
+            result[...] = relu(x.astype(np.float32))
+        else:
+            _activation.relu(_checks.contiguous(x, dtype), result)
+
+    return _checks.deliver(compute, x.shape, dtype, out, (x,), "relu")
+
+
+def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | None = None) -> Array:
+    """Leaky rectified linear unit: ``x`` where positive, else ``negative_slope * x``.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    negative_slope : float, default 0.01
+        Finite in the dtype of the result.
+    out : ndarray, optional
+        Where to put the result; of its exact shape and dtype. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`, of dtype ``np.result_type(x, np.float32)``.
+
+    Raises
+    ------
+    TypeError
+        Arrays that are not real numbers; a slope that is not one; an `out` of another dtype.
+    ValueError
+        A slope that is not finite; an `out` of another shape, or read-only.
+
+    Notes
+    -----
+    Two roundings: of the slope to the dtype of the result, and of the product. NaN stays NaN.
+
+    Examples
+    --------
+    >>> import pycnn
+    >>> pycnn.leaky_relu([-4.0, 2.0], 0.25)
+    array([-1.,  2.])
+    """
+    func = "leaky_relu"
+    x = _checks.as_array(x, func, "x")
+    dtype = _checks.compute_dtype(x.dtype, x.dtype, func)
+    slope = _checks.finite(negative_slope, func, "negative_slope", dtype)
+
+    def compute(result: Array) -> None:
+        _activation.leaky_relu(_checks.contiguous(x, dtype), slope, result)
+
+    return _checks.deliver(compute, x.shape, dtype, out, (x,), func)
+
+
+def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Logistic sigmoid: ``1 / (1 + exp(-x))``, element by element.
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    out : ndarray, optional
+        Where to put the result; of its exact shape and dtype. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`, of dtype ``np.result_type(x, np.float32)``.
+
+    Raises
+    ------
+    TypeError
+        Arrays that are not real numbers; an `out` of another dtype.
+    ValueError
+        An `out` of another shape, or read-only.
+
+    Notes
+    -----
+    Computed from ``exp(-|x|)``, so that nothing overflows and small results keep their relative
+    accuracy: a few units in the last place. NaN stays NaN.
+
+    Examples
+    --------
+    >>> import pycnn
+    >>> pycnn.sigmoid([0.0])
+    array([0.5])
+    """
+    return _smooth("sigmoid", x, out)
+
+
+def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
+    """Normalised exponentials: ``exp(x) / sum(exp(x))`` over an axis.
+
+    Parameters
+    ----------
+    x : array_like, at least one dimension
+    axis : int, default -1
+        The axis whose elements sum to one: the last, the channels, when not given.
+    out : ndarray, optional
+        Where to put the result; of its exact shape and dtype. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `x`, of dtype ``np.result_type(x, np.float32)``.
+
+    Raises
+    ------
+    TypeError
+        Arrays that are not real numbers; an axis that is not an integer; an `out` of another dtype.
+    ValueError
+        An axis that `x` does not have; an `out` of another shape, or read-only.
+
+    Notes
+    -----
+    The largest element is subtracted first, so that nothing overflows. A NaN, or two infinities of
+    one sign, make their whole row NaN, as in ``scipy.special.softmax``.
+
+    Examples
+    --------
+    >>> import pycnn
+    >>> pycnn.softmax([[1.0, 1.0]])
+    array([[0.5, 0.5]])
+    """
+    func = "softmax"
+    x = _checks.as_array(x, func, "x")
+    return _smooth(func, x, out, _checks.axis(axis, x.ndim, func))
+
+
+_FUNCTIONS = {"relu": relu, "leaky_relu": leaky_relu, "sigmoid": sigmoid, "softmax": softmax}
+
+
+def apply(activation: str, y: Array) -> None:
+    """An activation by its name, in place, over the last axis where it has one."""
+    _FUNCTIONS[activation](y, out=y)

@@ -1,0 +1,118 @@
+"""dense: a fully connected layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pycnn import _checks, _dense
+from pycnn.activations import EPILOGUES, apply
+
+if TYPE_CHECKING:
+    from pycnn._typing import Activation, Array, ArrayLike, DType
+
+
+def dense(
+    x: ArrayLike,
+    weights: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Array:
+    """Multiply vectors by a weight matrix: ``act(x @ weights + bias)``.
+
+    Parameters
+    ----------
+    x : array_like, shape (n_in,) or (N, n_in)
+        One vector, or a batch of them.
+    weights : array_like, shape (n_in, n_out)
+    bias : array_like, shape (n_out,), optional
+    activation : {None, "relu", "leaky_relu", "sigmoid", "softmax"}
+        Applied to the result; softmax runs over the outputs of each vector.
+    out : ndarray, optional
+        Where to put the result; of its exact shape and dtype. It may overlap the inputs.
+
+    Returns
+    -------
+    ndarray, shape (n_out,) or (N, n_out)
+        Of dtype ``np.result_type(x, weights, np.float32)``.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit each other, an unknown activation, an `out` of another shape.
+    TypeError
+        Complex, object, string or longdouble arrays; masked arrays; an `out` of another dtype.
+
+    Notes
+    -----
+    The error bound of `conv2d` with K = n_in; unlike with ``x @ weights``, a vector alone and the
+    same vector in a batch give the same bits.
+
+    Examples
+    --------
+    >>> import pycnn
+    >>> pycnn.dense([1.0, 2.0], [[1.0, 0.0], [0.5, -1.0]], activation="relu")
+    array([2., 0.])
+    """
+    func = "dense"
+    x = _checks.as_array(x, func, "x")
+    weights = _checks.as_array(weights, func, "weights")
+    both = f"(x.shape={x.shape}, weights.shape={weights.shape})"
+    if x.ndim not in (1, 2):
+        raise ValueError(f"{func}: x has {x.ndim} dimensions; expected (n_in,) or (N, n_in) {both}")
+    if weights.ndim != 2:
+        raise ValueError(
+            f"{func}: weights have {weights.ndim} dimensions; expected (n_in, n_out) {both}"
+        )
+    n_in, n_out = weights.shape
+    if x.shape[-1] != n_in:
+        raise ValueError(f"{func}: x has {x.shape[-1]} features but weights expect {n_in} {both}")
+    _checks.choice(activation, _checks.ACTIVATIONS, func, "activation")
+    if bias is not None:
+        bias = _checks.as_array(bias, func, "bias")
+        if bias.shape != (n_out,):
+            raise ValueError(
+                f"{func}: bias has shape {bias.shape}; expected one number per output, ({n_out},)"
+            )
+    shape = (*x.shape[:-1], n_out)
+    dtype = _checks.compute_dtype(x.dtype, weights.dtype, func)
+    _checks.check_size(shape, dtype, func)
+
+    inputs = (x, weights) if bias is None else (x, weights, bias)
+
+    def compute(result: Array) -> None:
+        if result.size == 0:
+            return
+        code, slope = EPILOGUES.get(activation, EPILOGUES[None])
+        padded = _pad(weights, bias, dtype)
+        n_padded = padded[0].shape[1]
+        y = result if n_padded == n_out else np.empty((*shape[:-1], n_padded), dtype)
+        _dense.dense(
+            x.reshape(-1, n_in) if n_in else np.empty((y.size // n_padded, 0), dtype),
+            *padded,
+            code,
+            slope,
+            y.reshape(-1, n_padded),
+        )
+        if y is not result:
+            result[...] = y[..., :n_out]
+        if activation is not None and activation not in EPILOGUES:
+            apply(activation, result)
+
+    return _checks.deliver(compute, shape, dtype, out, inputs, func)
+
+
+def _pad(weights: Array, bias: Array | None, dtype: DType) -> tuple[Array, Array | None]:
+    """Weights and bias with zero outputs added, where there are fewer than whole vectors."""
+    n_out = weights.shape[1]
+    missing = next((n - n_out for n in _dense.widths(dtype.num) if n >= n_out), 0)
+    if missing == 0:
+        return weights, bias
+    padded = np.zeros((len(weights), n_out + missing), dtype)
+    padded[:, :n_out] = weights
+    if bias is None:
+        return padded, None
+    return padded, np.concatenate([bias, np.zeros(missing, bias.dtype)])

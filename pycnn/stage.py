@@ -1,0 +1,139 @@
+"""conv_relu_pool: convolution, bias, activation and pooling in one pass over the image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pycnn import _checks, _stage
+from pycnn.activations import EPILOGUES
+from pycnn.convolution import PackedFilters, conv2d, prepare
+from pycnn.pool import avg_pool2d, max_pool2d
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal, SupportsIndex
+
+    from pycnn import _conv
+    from pycnn._typing import Activation, Array, ArrayLike, DType, Padding, Pair, Precision, Shape
+
+
+_POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
+
+
+@lru_cache(maxsize=512)
+def _stage_plan(
+    conv_plan: _conv.ConvPlan | None,
+    conv_shape: Shape,
+    dtype: DType,
+    window: object,
+    stride: object,
+    mean: bool,
+) -> tuple[Shape, _stage.StagePlan | None]:
+    """The pooling of a convolution's result: (result shape, plan); no plan without products."""
+    func = "conv_relu_pool"
+    window = _checks.pair(window, func, "pool_size")
+    stride = window if stride is None else _checks.pair(stride, func, "pool_stride")
+    out = tuple(
+        _checks.output_size(size, k, s, 1, (0, 0), func, f"pooled {axis}")
+        for size, k, s, axis in zip(
+            conv_shape[-3:-1], window, stride, ("height", "width"), strict=True
+        )
+    )
+    shape = (*conv_shape[:-3], *out, conv_shape[-1])
+    if conv_plan is None:
+        return shape, None
+    return shape, _stage.StagePlan(conv_plan, dtype, window, stride, out, mean)
+
+
+def conv_relu_pool(
+    x: ArrayLike,
+    filters: ArrayLike | PackedFilters,
+    bias: ArrayLike | None = None,
+    *,
+    pool_size: Pair = 2,
+    pool_stride: Pair | None = None,
+    pool: Literal["max", "avg"] = "max",
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: SupportsIndex = 1,
+    activation: Activation = "relu",
+    precision: Precision = "highest",
+    out: Array | None = None,
+) -> Array:
+    """Convolve, add the bias, activate and pool, without the feature maps ever leaving the cache.
+
+    The result of ``max_pool2d(conv2d(x, filters, bias, activation="relu", ...), pool_size,
+    pool_stride)``, in less time and memory.
+
+    Parameters
+    ----------
+    x : array_like, shape (H, W), (H, W, C) or (N, H, W, C)
+    filters : array_like or PackedFilters, shape (F, KH, KW) or (F, KH, KW, C // groups)
+    bias : array_like, shape (F,), optional
+    pool_size : int or (int, int), default 2
+        Height and width of a pooling window.
+    pool_stride : int or (int, int), optional
+        Pixels from one pooling window to the next; `pool_size` when not given.
+    pool : {"max", "avg"}
+    stride, padding, dilation, groups, precision
+        As in `conv2d`.
+    activation : {"relu", None, "leaky_relu", "sigmoid", "softmax"}
+        Applied between convolution and pooling; the last two in separate passes.
+    out : ndarray, optional
+        Where to put the result; of its exact shape and dtype. It may overlap the inputs.
+
+    Returns
+    -------
+    ndarray, shape (PH, PW, F) or (N, PH, PW, F)
+        With ``PH = (OH - pool_size) // pool_stride + 1`` of the convolution's OH; PW likewise.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d` and `max_pool2d`.
+
+    Notes
+    -----
+    dtype, NaN and precision as in `conv2d` and the pooling functions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pycnn
+    >>> pycnn.conv_relu_pool(np.ones((300, 451)), np.ones((2, 3, 3))).shape
+    (149, 224, 2)
+    """
+    func = "conv_relu_pool"
+    _checks.choice(pool, tuple(_POOLS), func, "pool")
+    x, filters, bias, dtype, conv_shape, conv_plan = prepare(
+        func, x, filters, bias, stride, padding, dilation, groups, activation, precision
+    )
+    if type(pool_size) is not int:
+        pool_size = _checks.pair(pool_size, func, "pool_size")
+    if pool_stride is not None and type(pool_stride) is not int:
+        pool_stride = _checks.pair(pool_stride, func, "pool_stride")
+    shape, plan = _stage_plan(conv_plan, conv_shape, dtype, pool_size, pool_stride, pool == "avg")
+    result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
+    try:
+        if plan is not None and plan.fits and activation in EPILOGUES:
+            code, slope = EPILOGUES[activation]
+            packed: Any = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
+            _stage.conv_pool(plan, x, packed, bias, code, slope, result)
+        elif result.size:
+            maps = conv2d(
+                x,
+                filters,
+                bias,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+                groups=groups,
+                activation=activation,
+                precision=precision,
+            )
+            _POOLS[pool](maps, pool_size, pool_stride, out=result)
+    except MemoryError as error:
+        raise _checks.out_of_memory(func, error) from None
+    return result if out is None else _checks.copy_out(result, out)

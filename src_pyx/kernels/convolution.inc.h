@@ -1,0 +1,258 @@
+/* The convolution tiles, one body for every element type and instruction set.
+ *
+ * The including file defines T (float or double), VECTOR_BYTES, TILE_PIXELS and NAME(x).
+ *
+ *   direct     out[p][f] = act(bias[f] + sum_t sum_{k < run} x[p*x_step + taps[t].x + k]
+ *                                                          * w[(taps[t].w + k) * w_step + f])
+ *   planes     out[f][p] = act(bias[f] + sum_t x[p + taps[t].x] * w[taps[t].w * w_step + f])
+ *   depthwise  out[p][c] = act(bias[c] + sum_t x[p*x_step + taps[t].x + c] * w[taps[t].w + c])
+ *
+ * Every sum runs over t (then k) in order, starting from zero, the bias last: the bits of an output
+ * do not depend on the tile it falls in.
+ *
+ * direct is bound by the multiply-add ports: TILE_PIXELS x 2 accumulators, two filter vectors and one
+ * broadcast stay in registers, so each product costs one multiply-add and half a broadcast load.
+ * planes and depthwise are bound by the load ports: their image vectors are unaligned and each is
+ * used once per filter.
+ */
+
+typedef T NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
+typedef T NAME(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+typedef MASK NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
+
+#define VECTOR NAME(vector)
+#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
+#define LOAD(p) (*(const NAME(unaligned) *)(p))
+#define STORE(p, v) (*(NAME(unaligned) *)(p) = (v))
+#define UNROLL _Pragma("GCC unroll 16")
+#define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
+
+/* relu keeps what is positive, and NaN. */
+static inline __attribute__((always_inline)) VECTOR
+NAME(activate)(VECTOR v, int activation, T slope)
+{
+    if (activation == PYCNN_LINEAR)
+        return v;
+    const NAME(mask) keep = (v > 0) | (v != v);
+    if (activation == PYCNN_RELU)
+        return (VECTOR)((NAME(mask))v & keep);
+    return (VECTOR)(((NAME(mask))v & keep) | ((NAME(mask))(v * slope) & ~keep));
+}
+
+/* ---- direct ---------------------------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) void
+NAME(direct_store)(const pycnn_line *line, VECTOR (*sum)[2], T *out, const int pixels,
+                   const int vectors, int activation)
+{
+    const T *bias = line->bias;
+    const int whole = line->n_filters == vectors * LANES;
+    UNROLL for (int p = 0; p < pixels; p++) {
+        T *row = out + p * line->out_step;
+        T partial[2 * LANES];
+        UNROLL for (int v = 0; v < vectors; v++) {
+            VECTOR y = NAME(activate)(sum[p][v] + LOAD(bias + v * LANES), activation,
+                                      (T)line->slope);
+            STORE((whole ? row : partial) + v * LANES, y);
+        }
+        if (!whole)
+            memcpy(row, partial, (size_t)line->n_filters * sizeof(T));
+    }
+}
+
+static inline __attribute__((always_inline)) void
+NAME(direct_tile)(const pycnn_line *line, const T *x, T *out, const int pixels, const int vectors)
+{
+    const ptrdiff_t x_step = line->x_step, w_step = line->w_step;
+    VECTOR sum[TILE_PIXELS][2];
+
+    UNROLL for (int p = 0; p < pixels; p++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[p][v] = (VECTOR){0};
+
+    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
+        /* Every fifth pixel has a pointer of its own: one, two, three and four steps from it are
+         * within reach, and everything stays in the integer registers. */
+        const T *xt[3] = {x + line->taps[t].x};
+        xt[1] = xt[0] + (pixels > 5 ? 5 * x_step : 0);
+        xt[2] = xt[0] + (pixels > 10 ? 10 * x_step : 0);
+        OPAQUE(xt[1]);
+        OPAQUE(xt[2]);
+        const T *wt = (const T *)line->w + line->taps[t].w * w_step;
+        for (ptrdiff_t k = 0; k < line->run; k++, wt += w_step) {
+            VECTOR filter[2];
+            UNROLL for (int v = 0; v < vectors; v++)
+                filter[v] = LOAD(wt + v * LANES);
+            UNROLL for (int p = 0; p < pixels; p++)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[p][v] += xt[p / 5][p % 5 * x_step + k] * filter[v];
+        }
+    }
+
+    if (line->activation == PYCNN_LINEAR)
+        NAME(direct_store)(line, sum, out, pixels, vectors, PYCNN_LINEAR);
+    else
+        NAME(direct_store)(line, sum, out, pixels, vectors, line->activation);
+}
+
+/* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
+static inline __attribute__((always_inline)) void
+NAME(direct_line)(const pycnn_line *line, const int vectors)
+{
+    const T *x = line->x;
+    T *out = line->out;
+    ptrdiff_t tiles = (line->n_pixels + TILE_PIXELS - 1) / TILE_PIXELS;
+    for (ptrdiff_t left = line->n_pixels; left > 0; tiles--) {
+        const ptrdiff_t pixels = (left + tiles - 1) / tiles;
+        switch (pixels) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        NAME(direct_tile)(line, x, out, n, vectors);                                               \
+        break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if TILE_PIXELS > 6
+            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+#endif
+#undef CASE
+        }
+        x += pixels * line->x_step;
+        out += pixels * line->out_step;
+        left -= pixels;
+    }
+}
+
+static void NAME(direct)(const pycnn_line *line)
+{
+    if (line->n_filters <= LANES)
+        NAME(direct_line)(line, 1);
+    else
+        NAME(direct_line)(line, 2);
+}
+
+/* ---- planes ---------------------------------------------------------------------------------- */
+
+/* `filters` x `vectors` sums over the columns from `at` on.  The last vector ends at the last column
+ * at the latest: it may overlap the one before it and repeat its bits. */
+static inline __attribute__((always_inline)) void
+NAME(planes_tile)(const pycnn_line *line, ptrdiff_t at, ptrdiff_t first, const int filters,
+                  const int vectors)
+{
+    const T *x = (const T *)line->x + at;
+    const T *w = (const T *)line->w + first;
+    const ptrdiff_t end = line->n_pixels - at - LANES;
+    const ptrdiff_t tail = end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES;
+    VECTOR sum[4][PLANES_VECTORS];
+
+    UNROLL for (int f = 0; f < filters; f++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[f][v] = (VECTOR){0};
+
+    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
+        const T *xt = x + line->taps[t].x, *wt = w + line->taps[t].w * line->w_step;
+        VECTOR column[PLANES_VECTORS];
+        UNROLL for (int v = 0; v < vectors; v++)
+            column[v] = LOAD(xt + (v < vectors - 1 ? v * LANES : tail));
+        UNROLL for (int f = 0; f < filters; f++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[f][v] += wt[f] * column[v];
+    }
+
+    UNROLL for (int f = 0; f < filters; f++) {
+        T *out = (T *)line->out + (first + f) * line->out_step + at;
+        const T bias = ((const T *)line->bias)[first + f];
+        UNROLL for (int v = 0; v < vectors; v++)
+            STORE(out + (v < vectors - 1 ? v * LANES : tail),
+                  NAME(activate)(sum[f][v] + bias, line->activation, (T)line->slope));
+    }
+}
+
+/* Tiles of almost equal width. */
+static inline __attribute__((always_inline)) void
+NAME(planes_filters)(const pycnn_line *line, ptrdiff_t first, const int filters, const int most)
+{
+    ptrdiff_t left = (line->n_pixels + LANES - 1) / LANES;
+    ptrdiff_t tiles = (left + most - 1) / most;
+    for (ptrdiff_t at = 0; left > 0; tiles--) {
+        const ptrdiff_t vectors = (left + tiles - 1) / tiles;
+        switch (vectors) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        NAME(planes_tile)(line, at, first, filters, n <= PLANES_VECTORS ? n : 1);                  \
+        break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#undef CASE
+        }
+        at += vectors * LANES;
+        left -= vectors;
+    }
+}
+
+/* n_pixels >= LANES: the caller sends shorter rows to `direct`. */
+static void NAME(planes)(const pycnn_line *line)
+{
+    ptrdiff_t first = 0;
+    for (; first + 4 <= line->n_filters; first += 4)
+        NAME(planes_filters)(line, first, 4, PLANES_VECTORS / 2);
+    switch (line->n_filters - first) {
+    case 3:
+        NAME(planes_filters)(line, first, 3, PLANES_VECTORS / 2);
+        break;
+    case 2:
+        NAME(planes_filters)(line, first, 2, PLANES_VECTORS - 2);
+        break;
+    case 1:
+        NAME(planes_filters)(line, first, 1, PLANES_VECTORS);
+        break;
+    }
+}
+
+/* ---- depthwise ------------------------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) void
+NAME(depthwise_tile)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels)
+{
+    const T *x = (const T *)line->x + pixel * line->x_step + channel;
+    const T *w = (const T *)line->w + channel;
+    VECTOR sum[DEPTHWISE_PIXELS];
+
+    UNROLL for (int p = 0; p < pixels; p++)
+        sum[p] = (VECTOR){0};
+    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
+        const T *xt = x + line->taps[t].x;
+        const VECTOR filter = LOAD(w + line->taps[t].w);
+        UNROLL for (int p = 0; p < pixels; p++)
+            sum[p] += LOAD(xt + p * line->x_step) * filter;
+    }
+
+    T *out = (T *)line->out + pixel * line->out_step + channel;
+    const VECTOR bias = LOAD((const T *)line->bias + channel);
+    UNROLL for (int p = 0; p < pixels; p++)
+        STORE(out + p * line->out_step,
+              NAME(activate)(sum[p] + bias, line->activation, (T)line->slope));
+}
+
+/* n_filters >= LANES channels: the caller sends fewer to `direct`. */
+static void NAME(depthwise)(const pycnn_line *line)
+{
+    ptrdiff_t tiles = (line->n_pixels + DEPTHWISE_PIXELS - 1) / DEPTHWISE_PIXELS;
+    for (ptrdiff_t pixel = 0; pixel < line->n_pixels; tiles--) {
+        const ptrdiff_t pixels = (line->n_pixels - pixel + tiles - 1) / tiles;
+        for (ptrdiff_t channel = 0; channel < line->n_filters; channel += LANES) {
+            /* the last vector overlaps the one before and repeats its bits */
+            const ptrdiff_t last = line->n_filters - LANES;
+            const ptrdiff_t at = channel < last ? channel : last;
+            switch (pixels) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        NAME(depthwise_tile)(line, pixel, at, n);                                                  \
+        break;
+                CASE(1) CASE(2) CASE(3) CASE(4)
+#if DEPTHWISE_PIXELS > 4
+                CASE(5) CASE(6) CASE(7) CASE(8)
+#endif
+#undef CASE
+            }
+        }
+        pixel += pixels;
+    }
+}

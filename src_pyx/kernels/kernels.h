@@ -1,0 +1,136 @@
+/* What the C kernels offer to the loops in src_pyx.
+ *
+ * A kernel owns one innermost register tile.  It sees plain pointers and element counts: images,
+ * rows, filter panels and pool windows are the callers' business.  One table per instruction set
+ * and element type holds the kernels; `pycnn_levels` lists the tables, best level last.
+ */
+#ifndef PYCNN_KERNELS_H
+#define PYCNN_KERNELS_H
+
+#include <stddef.h>
+
+#include "amx.h"
+
+/* Element types, in the order of every table below. */
+#define PYCNN_FLOATS(TYPE)                                                                         \
+    TYPE(float, f32)                                                                               \
+    TYPE(double, f64)
+#define PYCNN_INTEGERS(TYPE)                                                                       \
+    TYPE(signed char, i8)                                                                          \
+    TYPE(unsigned char, u8)                                                                        \
+    TYPE(short, i16)                                                                               \
+    TYPE(unsigned short, u16)                                                                      \
+    TYPE(int, i32)                                                                                 \
+    TYPE(unsigned int, u32)                                                                        \
+    TYPE(long long, i64)                                                                           \
+    TYPE(unsigned long long, u64)
+
+#define PYCNN_ENUM(T, S) PYCNN_##S,
+enum pycnn_type { PYCNN_FLOATS(PYCNN_ENUM) PYCNN_INTEGERS(PYCNN_ENUM) PYCNN_TYPE_COUNT };
+#undef PYCNN_ENUM
+
+enum pycnn_activation { PYCNN_LINEAR, PYCNN_RELU, PYCNN_LEAKY_RELU };
+
+/* One contiguous run of products: where it starts in the image (elements from the window's first
+ * valid tap) and in the packed filters (products from the start of the panel). */
+typedef struct {
+    ptrdiff_t x;
+    ptrdiff_t w;
+} pycnn_tap;
+
+/* A line of output pixels that all have the same taps. */
+typedef struct {
+    const void *x;            /* first valid tap of the first pixel */
+    const void *w;            /* packed filters, [product][filter] */
+    const void *bias;         /* one per output, in the packed filters' padded count */
+    void *out;
+    const pycnn_tap *taps;
+    ptrdiff_t n_taps;
+    ptrdiff_t run;            /* direct: products per tap */
+    ptrdiff_t w_step;         /* direct, planes: elements from one product's filters to the next's */
+    ptrdiff_t n_pixels;
+    ptrdiff_t n_filters;      /* outputs per pixel to store */
+    ptrdiff_t x_step;         /* elements from one pixel to the next */
+    ptrdiff_t out_step;       /* likewise in out; planes: from one filter's plane to the next */
+    int activation;
+    double slope;             /* of leaky_relu */
+} pycnn_line;
+
+/* Windows that all have the same taps, side by side in one row of the image; steps in elements. */
+typedef struct {
+    const void *x;            /* first tap of the first window */
+    void *out;
+    ptrdiff_t row_step, rows;
+    ptrdiff_t tap_step, taps;
+    ptrdiff_t pixel_step, pixels;
+    ptrdiff_t channels;
+    double count;             /* mean: divides every sum */
+    double reciprocal;        /* mean: 1 / count where that is exact, else 0 */
+} pycnn_windows;
+
+/* A share of a 3x3 convolution of stride 1 over a batch of images.  The outputs are cut into tiles
+ * of tile x tile pixels; the rows of tiles of all images are numbered through.  The share is rows
+ * [first_row, end_row) for the filter panels [first_panel, end_panel), each of 2 vectors. */
+typedef struct {
+    const void *x;            /* images, height x width x channels each */
+    const void *w;            /* all that winograd_pack made */
+    const void *bias;         /* one per filter, padded to whole vectors */
+    void *out;                /* images, out_height x out_width x filters each */
+    void *scratch;            /* aligned like a cache line */
+    unsigned char *retry;     /* one per row of tiles: set to 1 where it must be computed directly,
+                               * else left; threads that share rows have an array each */
+    ptrdiff_t scratch_size;   /* in elements; decides the speed, never the result */
+    ptrdiff_t height, width, channels, filters;
+    ptrdiff_t out_height, out_width;
+    ptrdiff_t top, left;      /* padding; negative: so many rows or columns are left out */
+    ptrdiff_t x_row, out_row, x_image, out_image;  /* elements to the next row, the next image */
+    ptrdiff_t first_row, end_row, first_panel, end_panel;
+    int tile;                 /* 2 or 4 */
+    int activation;
+    double slope;             /* of leaky_relu */
+} pycnn_winograd;
+
+typedef struct {
+    ptrdiff_t lanes;          /* elements of one vector */
+    ptrdiff_t direct_pixels;  /* the largest direct tile is direct_pixels x 2 vectors */
+
+    /* Convolution, float types only; the equations are in convolution.inc.h. */
+    void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
+    void (*planes)(const pycnn_line *);     /* vectors along the output row */
+    void (*depthwise)(const pycnn_line *);  /* vectors along the channels; n_filters = channels */
+
+    /* Fewer products for 3x3 windows, float only; winograd.inc.h. */
+    void (*winograd_pack)(const void *w, ptrdiff_t channels, ptrdiff_t filters, int tile,
+                          void *packed);
+    void (*winograd)(const pycnn_winograd *);
+
+    /* Channels last to planes and back, float types only; planes.inc.h. */
+    void (*split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n, void *planes,
+                  ptrdiff_t plane_step);
+    void (*interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n, void *out,
+                       ptrdiff_t plane_step);
+
+    /* Pooling; the equations are in pooling.inc.h and compact.inc.h.  Means: float types only. */
+    void (*max_windows)(const pycnn_windows *);
+    void (*mean_windows)(const pycnn_windows *);
+    void (*compact)(const void *x, ptrdiff_t step, void *out, ptrdiff_t pixels,
+                    ptrdiff_t pixel);       /* step and pixel in bytes */
+
+    /* Activations. */
+    void (*relu)(const void *x, void *out, ptrdiff_t n);
+    void (*leaky_relu)(const void *x, double slope, void *out, ptrdiff_t n);
+} pycnn_kernels;
+
+typedef struct {
+    const char *name;
+    int (*available)(void);
+    int (*enable)(void);           /* before the first call; 0 when the system refuses */
+    const pycnn_kernels *kernels;  /* PYCNN_TYPE_COUNT tables */
+    const pycnn_amx_kernels *amx;  /* NULL where there is none */
+} pycnn_level;
+
+/* The levels this build knows, worst first; a level may be unavailable on this machine. */
+extern const pycnn_level pycnn_levels[];
+extern const int pycnn_level_count;
+
+#endif

@@ -1,0 +1,122 @@
+/* One instruction set's tables: every kernel for every element type.
+ *
+ * The including file has opened its target region and defines LEVEL (a name), VECTOR_BYTES and
+ * the tile sizes TILE_PIXELS, PLANES_VECTORS and DEPTHWISE_PIXELS that fit its registers.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels.h"
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(x) PASTE(x, SUFFIX)
+
+/* Lane i of the result is element index[i] of a and b laid end to end; index is a constant. */
+#if defined(__clang__)
+/* Clang's own shuffle takes literals alone, but it finds the shuffle in this. */
+#define SHUFFLE(a, b, index)                                                                       \
+    __extension__({                                                                                \
+        __typeof__(a) shuffled_;                                                                   \
+        UNROLL for (int i_ = 0; i_ < (int)LANES; i_++)                                             \
+            shuffled_[i_] = (index)[i_] < LANES ? (a)[(index)[i_]] : (b)[(index)[i_] - LANES];     \
+        shuffled_;                                                                                 \
+    })
+#else
+#define SHUFFLE(a, b, index) __builtin_shuffle(a, b, index)
+#endif
+
+#include "compact.inc.h"
+
+#define IS_FLOAT 1
+
+#define T float
+#define MASK int
+#define SUFFIX f32
+#include "convolution.inc.h"
+#include "winograd.inc.h"
+#include "planes.inc.h"
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T double
+#define MASK long long
+#define SUFFIX f64
+#include "convolution.inc.h"
+#include "planes.inc.h"
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#undef IS_FLOAT
+#define IS_FLOAT 0
+
+#define T signed char
+#define SUFFIX i8
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T unsigned char
+#define SUFFIX u8
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T short
+#define SUFFIX i16
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T unsigned short
+#define SUFFIX u16
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T int
+#define SUFFIX i32
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T unsigned int
+#define SUFFIX u32
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T long long
+#define SUFFIX i64
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define T unsigned long long
+#define SUFFIX u64
+#include "pooling.inc.h"
+#include "undefine.inc.h"
+
+#define WINOGRAD_f32 .winograd_pack = winograd_pack_f32, .winograd = winograd_f32,
+#define WINOGRAD_f64
+
+#define FLOAT_TABLE(T, S)                                                                          \
+    [PYCNN_##S] = {                                                                                \
+        .lanes = VECTOR_BYTES / sizeof(T),                                                         \
+        .direct_pixels = TILE_PIXELS,                                                              \
+        .direct = direct_##S,                                                                      \
+        .planes = planes_##S,                                                                      \
+        .depthwise = depthwise_##S,                                                                \
+        WINOGRAD_##S                                                                               \
+        .split = split_##S,                                                                        \
+        .interleave = interleave_##S,                                                              \
+        .max_windows = max_windows_##S,                                                            \
+        .mean_windows = mean_windows_##S,                                                          \
+        .compact = PASTE(compact, LEVEL),                                                          \
+        .relu = relu_##S,                                                                          \
+        .leaky_relu = leaky_relu_##S,                                                              \
+    },
+#define INTEGER_TABLE(T, S)                                                                        \
+    [PYCNN_##S] = {                                                                                \
+        .lanes = VECTOR_BYTES / sizeof(T),                                                         \
+        .max_windows = max_windows_##S,                                                            \
+        .compact = PASTE(compact, LEVEL),                                                          \
+        .relu = relu_##S,                                                                          \
+    },
+
+const pycnn_kernels PASTE(pycnn_kernels, LEVEL)[PYCNN_TYPE_COUNT] = {
+    PYCNN_FLOATS(FLOAT_TABLE) PYCNN_INTEGERS(INTEGER_TABLE)
+};

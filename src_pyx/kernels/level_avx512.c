@@ -1,0 +1,20 @@
+/* 512-bit vectors: 32 registers, so 14 x 2 sums, 2 filters, 1 broadcast. */
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))),    \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+#endif
+#define LEVEL avx512
+#define VECTOR_BYTES 64
+#define TILE_PIXELS 14
+#define PLANES_VECTORS 8
+#define DEPTHWISE_PIXELS 8
+#include "level.inc.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

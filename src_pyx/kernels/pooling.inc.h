@@ -1,0 +1,225 @@
+/* The pooling and activation kernels, one body for every element type and instruction set.
+ *
+ * The including file defines T, VECTOR_BYTES, NAME(x), and IS_FLOAT (1 or 0).
+ *
+ *   *_windows   out[p*channels + c] = op over r < rows, k < taps of
+ *                   x[p*pixel_step + r*row_step + k*tap_step + c],   a mean's sum / count
+ *
+ * The sums run over r, then k.  With pixels = 1 the same loop pools rows of any length element by
+ * element: down the rows of an image (taps = 1), or along them (rows = 1).
+ *
+ * All are bound by loads and, on images larger than the caches, by memory.
+ */
+
+#if !IS_FLOAT  /* convolution.inc.h has defined them for the float types */
+typedef T NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
+typedef T NAME(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
+#define VECTOR NAME(vector)
+#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
+#define LOAD(p) (*(const NAME(unaligned) *)(p))
+#define STORE(p, v) (*(NAME(unaligned) *)(p) = (v))
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* a > b ? a : b, one instruction on x86-64, which compilers do not find in the vector form. */
+#ifndef MAXIMUM
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if VECTOR_BYTES == 64
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)_mm512_max_ps((__m512)(a), (__m512)(b))                              \
+                    : (VECTOR)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#elif VECTOR_BYTES == 32
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)_mm256_max_ps((__m256)(a), (__m256)(b))                              \
+                    : (VECTOR)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
+#else
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)_mm_max_ps((__m128)(a), (__m128)(b))                                 \
+                    : (VECTOR)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#endif
+#else
+#define MAXIMUM(a, b)                                                                              \
+    (VECTOR)(((NAME(mask))(a) & ((a) > (b))) | ((NAME(mask))(b) & ~((a) > (b))))
+#endif
+#endif
+
+#ifndef STREAM_BYTES
+/* Results this large have left the caches before anyone reads them.  Stores past the caches spare
+ * them, and the memory the reading of what is overwritten.  Smaller ones are read back sooner than
+ * that gains. */
+#define STREAM_BYTES (16 * 1024 * 1024)
+#if defined(__clang__)
+#define STREAM(p, v) __builtin_nontemporal_store(v, (VECTOR *)(p))
+#elif defined(__x86_64__) && VECTOR_BYTES == 64
+#define STREAM(p, v) __builtin_ia32_movntdq512((void *)(p), (stream_vector)(v))
+#elif defined(__x86_64__) && VECTOR_BYTES == 32
+#define STREAM(p, v) __builtin_ia32_movntdq256((void *)(p), (stream_vector)(v))
+#elif defined(__x86_64__)
+#define STREAM(p, v) __builtin_ia32_movntdq((void *)(p), (stream_vector)(v))
+#else
+#define STREAM(p, v) STORE(p, v)
+#endif
+#if defined(__x86_64__)
+#define STREAM_END() __builtin_ia32_sfence()
+typedef long long stream_vector __attribute__((vector_size(VECTOR_BYTES)));
+#else
+#define STREAM_END() ((void)0)
+#endif
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* What a window combines its elements with; `mean` is a constant wherever these are inlined. */
+INLINE T NAME(combine_one)(T a, T b, const int mean)
+{
+    if (mean)
+        return (T)(a + b);
+#if IS_FLOAT
+    return a > b || a != a ? a : b;  /* NaN wins */
+#else
+    return a > b ? a : b;
+#endif
+}
+
+INLINE VECTOR NAME(combine)(VECTOR a, VECTOR b, const int mean)
+{
+    if (mean)
+        return a + b;
+#if IS_FLOAT
+    /* A NaN in b is kept by the maximum, one in a by setting all its bits. */
+    return (VECTOR)((NAME(mask))MAXIMUM(a, b) | (a != a));
+#else
+    const NAME(mask) take = a > b;
+    return (VECTOR)(((NAME(mask))a & take) | ((NAME(mask))b & ~take));
+#endif
+}
+
+/* `vectors` vectors of one window. */
+INLINE void NAME(window)(const pycnn_windows *w, const T *x, T *out, const int vectors,
+                         const int mean)
+{
+    const ptrdiff_t rows = w->rows, row_step = w->row_step, taps = w->taps, tap_step = w->tap_step;
+    VECTOR best[8];
+    UNROLL for (int v = 0; v < vectors; v++)
+        best[v] = LOAD(x + v * LANES);
+    for (ptrdiff_t r = 0, k = 1; r < rows; r++, k = 0, x += row_step)
+        for (; k < taps; k++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                best[v] = NAME(combine)(LOAD(x + k * tap_step + v * LANES), best[v], mean);
+    if (mean && w->count != 1) {
+        if (w->reciprocal != 0)
+            UNROLL for (int v = 0; v < vectors; v++)
+                best[v] *= (T)w->reciprocal;
+        else
+            UNROLL for (int v = 0; v < vectors; v++)
+                best[v] /= (T)w->count;
+    }
+    UNROLL for (int v = 0; v < vectors; v++)
+        STORE(out + v * LANES, best[v]);
+}
+
+INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, const int mean)
+{
+    for (ptrdiff_t c = 0; c < w->channels; c++) {
+        const T *row = x + c;
+        T best = *row;
+        for (ptrdiff_t r = 0, k = 1; r < w->rows; r++, k = 0, row += w->row_step)
+            for (; k < w->taps; k++)
+                best = NAME(combine_one)(row[k * w->tap_step], best, mean);
+        out[c] = mean ? (T)(best / (T)w->count) : best;
+    }
+}
+
+INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
+{
+    const ptrdiff_t channels = w->channels;
+    const T *x = w->x;
+    T *out = w->out;
+    for (ptrdiff_t p = 0; p < w->pixels; p++, x += w->pixel_step, out += channels) {
+        if (channels < LANES) {
+            NAME(narrow_window)(w, x, out, mean);
+            continue;
+        }
+        ptrdiff_t c = 0;
+        /* Many vectors hide the latency of long windows, and read whole cache lines. */
+        for (; c + 8 * LANES <= channels; c += 8 * LANES)
+            NAME(window)(w, x + c, out + c, 8, mean);
+        for (; c + 4 * LANES <= channels; c += 4 * LANES)
+            NAME(window)(w, x + c, out + c, 4, mean);
+        for (; c + LANES <= channels; c += LANES)
+            NAME(window)(w, x + c, out + c, 1, mean);
+        if (c < channels)  /* the last vector overlaps the one before */
+            NAME(window)(w, x + channels - LANES, out + channels - LANES, 1, mean);
+    }
+}
+
+static void NAME(max_windows)(const pycnn_windows *w)
+{
+    NAME(windows)(w, 0);
+}
+
+#if IS_FLOAT
+static void NAME(mean_windows)(const pycnn_windows *w)
+{
+    NAME(windows)(w, 1);
+}
+#endif
+
+/* ---- activations ----------------------------------------------------------------------------- */
+
+/* What is positive, and NaN, stays; the rest is multiplied by the slope, without `leaky` by 0. */
+INLINE T NAME(rectify_one)(T x, const int leaky, T slope)
+{
+    return x <= 0 ? (T)(leaky ? x * slope : 0) : x;
+}
+
+INLINE VECTOR NAME(rectify)(VECTOR x, const int leaky, T slope)
+{
+#if IS_FLOAT
+    const NAME(mask) keep = (x > 0) | (x != x);
+    if (leaky)
+        return (VECTOR)(((NAME(mask))x & keep) | ((NAME(mask))(x * slope) & ~keep));
+#else
+    const NAME(mask) keep = x > 0;
+#endif
+    return (VECTOR)((NAME(mask))x & keep);
+}
+
+INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, const int leaky, T slope)
+{
+    ptrdiff_t i = 0;
+    /* Vectors of a long output lie on their own alignment, so none crosses a cache line. */
+    if (n >= 32 * LANES)
+        for (; (uintptr_t)(out + i) % VECTOR_BYTES != 0; i++)
+            out[i] = NAME(rectify_one)(x[i], leaky, slope);
+    if (n >= STREAM_BYTES / (ptrdiff_t)sizeof(T)) {
+        for (; i + 4 * LANES <= n; i += 4 * LANES)
+            UNROLL for (int v = 0; v < 4; v++)
+                STREAM(out + i + v * LANES,
+                       NAME(rectify)(LOAD(x + i + v * LANES), leaky, slope));
+        STREAM_END();
+    }
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        UNROLL for (int v = 0; v < 4; v++)
+            STORE(out + i + v * LANES, NAME(rectify)(LOAD(x + i + v * LANES), leaky, slope));
+    for (; i + LANES <= n; i += LANES)
+        STORE(out + i, NAME(rectify)(LOAD(x + i), leaky, slope));
+    for (; i < n; i++)
+        out[i] = NAME(rectify_one)(x[i], leaky, slope);
+}
+
+static void NAME(relu)(const void *x, void *out, ptrdiff_t n)
+{
+    NAME(rectify_line)(x, out, n, 0, 0);
+}
+
+#if IS_FLOAT
+static void NAME(leaky_relu)(const void *x, double slope, void *out, ptrdiff_t n)
+{
+    NAME(rectify_line)(x, out, n, 1, (T)slope);
+}
+#endif
+
+#undef INLINE

@@ -1,0 +1,9 @@
+#undef T
+#undef MASK
+#undef SUFFIX
+#undef VECTOR
+#undef LANES
+#undef LOAD
+#undef STORE
+#undef UNROLL
+#undef OPAQUE
