@@ -1,0 +1,37 @@
+"""What all tests share: how many examples hypothesis generates, and a seeded generator."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+_COMMON = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("dev", max_examples=25, **_COMMON)
+settings.register_profile("ci", max_examples=120, **_COMMON)
+settings.register_profile("nightly", max_examples=4000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture
+def rng():
+    """Return a generator that gives every test the same numbers on every run."""
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture(scope="session")
+def chelsea():
+    """Return the tutorial's image: scikit-image's cat in grey, float64, 300 x 451."""
+    from skimage import color, data
+
+    return color.rgb2gray(data.chelsea())
+
+
+@pytest.fixture(scope="session")
+def hostile_calls():
+    """Return how many bad calls one child process makes up; it follows hypothesis' profile."""
+    return 40 * settings().max_examples

@@ -1,0 +1,39 @@
+"""The examples in the docstrings and in the README do what they say."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import pycnn
+
+MODULES = ["pycnn", *(f"pycnn.{m.name}" for m in pkgutil.iter_modules(pycnn.__path__))]
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "pycnn.__main__"])
+def test_examples_of_module(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(pycnn.__all__) - {"__version__"}))
+def test_every_public_function_has_an_example(name):
+    assert doctest.DocTestFinder(recurse=False).find(getattr(pycnn, name))[0].examples
+
+
+def test_python_in_the_readme():
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.M)
+    assert len(blocks) >= 2
+    for block in blocks:
+        namespace = {}
+        exec(block, namespace)
+        # A comment at the end of a line is the shape of what the line made.
+        shapes = re.findall(r"^(\w+) = .*# (\([\d, ]+\))$", block, re.M)
+        assert shapes
+        for variable, shape in shapes:
+            assert str(namespace[variable].shape) == shape

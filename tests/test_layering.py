@@ -1,0 +1,157 @@
+"""The house has floors, and no module imports one from a floor above its own.
+
+Python names -> checks -> .pyx loops -> engine -> C kernels
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from children import run_well
+
+import pycnn
+
+PACKAGE = Path(pycnn.__file__).parent
+
+FLOORS = [
+    {"__main__"},
+    {"cli"},
+    {"viz", "_files", "threadpoolctl"},
+    {"pycnn"},
+    {"numpycnn"},
+    {"linear", "stage"},
+    {"convolution", "pool"},
+    {"activations"},
+    {"config"},
+    {"_checks", "_cpus", "_version"},
+    {"_stage", "_dense"},
+    {"_conv", "_pool", "_activation"},
+    {"_planes", "_amx", "_winograd"},
+    {"_geometry"},
+    {"_axis", "_engine"},
+    {"_typing"},
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+ALGORITHMS = {"_amx", "_planes", "_winograd"}
+COMPILED = ALGORITHMS | {"_dense", "_stage", "_conv", "_pool", "_activation", "_engine"}
+SHARED = {"_axis", "_geometry"}  # .pxd files without a module: structs and inline functions
+
+
+def test_every_module_has_a_floor():
+    found = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "_reference"}
+    found |= {path.stem for path in PACKAGE.glob("*.pxd")} - {"__init__"}
+    found |= COMPILED | {"pycnn"}
+    assert found == set(FLOOR)
+
+
+def names_of_package(node):
+    """Return the modules of pycnn that one import statement names."""
+    if isinstance(node, ast.Import):
+        return [a.name.partition(".")[2] or "pycnn" for a in node.names if is_ours(a.name)]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+    if node.module == "pycnn":  # a name of the package that is no module is the package's own
+        return [a.name if a.name in FLOOR else "pycnn" for a in node.names]
+    return [node.module.partition(".")[2]] if is_ours(node.module) else []
+
+
+def is_ours(module):
+    return module.split(".")[0] == "pycnn"
+
+
+def python_imports(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [name for node in ast.walk(tree) for name in names_of_package(node)]
+
+
+def cython_imports(path):
+    """Return the modules of pycnn that a .pyx or .pxd imports or cimports, line by line."""
+    names = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        found = re.match(r"\s*(?:from\s+([\w.]+)\s+)?c?import\s+([\w., ]+)?", line)
+        if found is None:
+            continue
+        source, targets = found.groups()
+        if source == "pycnn":
+            names += re.findall(r"\w+", targets)
+        elif source is not None:
+            names += [source.partition(".")[2]] if is_ours(source) else []
+        else:
+            modules = [t.split(" as ")[0].strip() for t in (targets or "").split(",")]
+            names += [m.partition(".")[2] or "pycnn" for m in modules if is_ours(m)]
+    return names
+
+
+def sources():
+    """Return every source file there is; the .pyx only lie beside a source tree."""
+    found = [path for path in PACKAGE.glob("*.py") if path.stem != "_reference"]
+    return [*found, *PACKAGE.glob("*.pxd"), *(PACKAGE.parent / "src_pyx").glob("*.pyx")]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
+def test_no_import_points_up(path):
+    module = "pycnn" if path.stem == "__init__" else path.stem
+    imports = python_imports(path) if path.suffix == ".py" else cython_imports(path)
+    for name in imports:
+        if name != module:  # a .pyx cimports its own .pxd
+            assert FLOOR[name] >= FLOOR[module], f"{path.name} imports {name} from above"
+        if path.suffix in (".pyx", ".pxd"):
+            assert name in COMPILED | SHARED, f"{path.name} imports Python code: {name}"
+
+
+def test_the_oracle_imports_numpy_alone():
+    tree = ast.parse((PACKAGE / "_reference.py").read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert [ast.unparse(node) for node in imports] == ["import numpy as np"]
+
+
+def test_nothing_imports_the_oracle():
+    for path in PACKAGE.glob("*.py"):
+        if path.stem != "_reference":
+            assert "_reference" not in python_imports(path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import pycnn.cli", ["cli"]),
+        ("import numpy, pycnn", ["pycnn"]),
+        ("from pycnn import _checks, __version__", ["_checks", "pycnn"]),
+        ("from pycnn.pool import max_pool2d", ["pool"]),
+        ("from numpy import array", []),
+    ],
+)
+def test_the_reader_of_imports(tmp_path, statement, expected):
+    """Imports are found in functions, too, and by both readers."""
+    python = tmp_path / "python.py"
+    python.write_text(f"def f():\n    {statement}\n", encoding="utf-8")
+    assert python_imports(python) == expected
+    if "__version__" not in statement:
+        cython = tmp_path / "cython.pyx"
+        cython.write_text(
+            f"{statement}\n{statement.replace('import', 'cimport')}\n", encoding="utf-8"
+        )
+        assert cython_imports(cython) == expected * 2
+
+
+def test_import_pulls_in_numpy_alone():
+    lines = run_well(
+        "-c",
+        "import numpy, sys\n"
+        "before = set(sys.modules)\n"
+        "import pycnn\n"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))",
+    )
+    new = set(lines.split()) - set(sys.stdlib_module_names)
+    # Cython makes modules of its own for what its extension modules share.
+    assert {name for name in new if not name.lstrip("_").startswith("cython_")} == {"pycnn"}
+
+
+def test_import_loads_no_integration():
+    loaded = run_well("-c", "import pycnn, sys; print(*sys.modules)").split()
+    assert not {"pycnn.cli", "pycnn.viz", "pycnn._reference", "argparse", "matplotlib"} & set(
+        loaded
+    )

@@ -1,0 +1,99 @@
+"""dense: a matrix product within the bound."""
+
+import numpy as np
+import pytest
+from comparing import activated_bound, assert_same_bits, assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DTYPES, LAYOUTS, NUMBERS, OUT_LAYOUTS, numbers, out_like, plain, poison
+
+import pycnn
+from pycnn import _reference as reference
+
+
+@st.composite
+def dense_cases(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_in, n_out = draw(st.integers(1, 200)), draw(st.integers(1, 100))
+    shape = draw(st.sampled_from([(n_in,), (draw(st.integers(0, 9)), n_in)]))
+    kind = st.sampled_from(NUMBERS)
+    x = numbers(rng, shape, draw(st.sampled_from(DTYPES)), draw(kind))
+    weights = numbers(rng, (n_in, n_out), draw(st.sampled_from(DTYPES)), draw(kind))
+    if draw(st.booleans()):
+        poison(rng, x, 1)
+        poison(rng, weights, 1)
+    bias = numbers(rng, (n_out,), "float64") if draw(st.booleans()) else None
+    layout = st.sampled_from(list(LAYOUTS))
+    x, weights = LAYOUTS[draw(layout)](x), LAYOUTS[draw(layout)](weights)
+    return x, weights, bias, draw(st.sampled_from([None, *OUT_LAYOUTS]))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@given(dense_cases(), st.sampled_from([None, "relu", "leaky_relu", "sigmoid", "softmax"]))
+def test_dense_keeps_the_bound(case, activation):
+    x, weights, bias, out_layout = case
+    expected = reference.dense(x, weights, bias)
+    dtype = np.result_type(x.dtype.newbyteorder("="), weights.dtype.newbyteorder("="), np.float32)
+    bound = reference.dense_bound(x, weights, bias)
+    out = None
+    if out_layout is not None:
+        out = out_like(np.empty(expected.shape, dtype), out_layout)
+    actual = pycnn.dense(x, weights, bias, activation=activation, out=out)
+    assert out is None or actual is out
+    assert type(actual) is np.ndarray
+    assert actual.dtype == dtype
+    bound = activated_bound(expected, bound, activation, dtype)
+    assert_within(actual, reference._activate(expected, activation), bound)
+
+
+@pytest.mark.parametrize("n_in", [0, 1, 2, 17, 1000])
+@pytest.mark.parametrize("n_out", [1, 2, 31, 33, 130])
+def test_whole_numbers_are_exact(rng, n_in, n_out):
+    x = rng.integers(-9, 10, (3, n_in)).astype(np.float32)
+    weights = rng.integers(-9, 10, (n_in, n_out)).astype(np.float32)
+    bias = rng.integers(-9, 10, n_out)
+    y = pycnn.dense(x, weights, bias)
+    np.testing.assert_array_equal(y, x.astype(int) @ weights.astype(int) + bias)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_number_of_inputs_and_outputs(rng, dtype):
+    for n in range(1, 67):
+        for rows, n_in, n_out in [(1, n, 3), (5, n, 33), (1, 3, n), (5, 17, n), (n, 9, 5)]:
+            x = rng.integers(-9, 10, (rows, n_in)).astype(dtype)
+            weights = rng.integers(-9, 10, (n_in, n_out)).astype(dtype)
+            bias = rng.integers(-9, 10, n_out).astype(dtype)
+            expected = reference.dense(x, weights, bias)
+            for layout in ("C", "Fortran", "every other"):
+                y = pycnn.dense(x, LAYOUTS[layout](weights), bias)
+                np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_gives_the_same_bits(rng, layout):
+    x = LAYOUTS[layout](rng.standard_normal((6, 70)))
+    weights = LAYOUTS[layout](rng.standard_normal((70, 40)))
+    assert_same_bits(pycnn.dense(x, weights), pycnn.dense(plain(x), plain(weights)))
+
+
+def test_shapes():
+    weights = np.ones((4, 3))
+    assert pycnn.dense(np.ones(4), weights).shape == (3,)
+    assert pycnn.dense(np.ones((2, 4)), weights).shape == (2, 3)
+    assert pycnn.dense(np.ones((0, 4)), weights).shape == (0, 3)
+
+
+def test_one_row_has_the_bits_it_has_in_a_batch(rng):
+    x = rng.standard_normal((7, 301)).astype(np.float32)
+    weights = rng.standard_normal((301, 65)).astype(np.float32)
+    batch = pycnn.dense(x, weights)
+    for row, expected in zip(x, batch, strict=True):
+        assert_same_bits(pycnn.dense(row, weights), expected)
+
+
+def test_out_may_overlap(rng):
+    x = rng.standard_normal((6, 6))
+    weights = rng.standard_normal((6, 6))
+    expected = pycnn.dense(x.copy(), weights)
+    pycnn.dense(x, weights, out=x)
+    assert_same_bits(x, expected)

@@ -1,0 +1,133 @@
+"""conv_relu_pool: a convolution, an activation and a pool in one pass over the image."""
+
+import numpy as np
+import pytest
+from comparing import activated_bound, assert_helpful, assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import conv_cases, one_or_two, out_like
+
+import pycnn
+from pycnn import _reference as reference
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@given(
+    conv_cases(work=100_000),
+    one_or_two(1, 4),
+    st.none() | one_or_two(1, 4),
+    st.sampled_from(["max", "avg"]),
+    st.sampled_from([None, "relu", "leaky_relu"]),
+)
+def test_conv_relu_pool_keeps_the_bound(case, pool_size, pool_stride, pool, activation):
+    x, filters, bias = case.plain_args()
+    pooling = {"pool_size": pool_size, "pool_stride": pool_stride}
+    conv = reference.conv2d(x, filters, bias, **case.kwargs)
+    kwargs = {**case.kwargs, **pooling, "pool": pool, "activation": activation}
+    if (np.array(conv.shape[-3:-1]) < pool_size).any():
+        with pytest.raises(ValueError, match="^conv_relu_pool: "):
+            pycnn.conv_relu_pool(*case.args, **kwargs)
+        return
+    dtype = np.result_type(x, filters, np.float32)
+    bound = reference.conv2d_bound(x, filters, bias, **case.kwargs)
+    bound = activated_bound(conv, bound, activation, dtype)
+    active = np.where(np.isnan(conv), 0, reference._activate(conv, activation))
+    if pool == "max":
+        bound = reference.max_pool2d(bound, pool_size, pool_stride)
+    else:
+        bound = reference._avg_pool(bound, pool_size, pool_stride)
+        mean = reference._avg_pool(np.abs(active), pool_size, pool_stride)
+        n_taps = int(np.prod(np.broadcast_to(pool_size, 2)))
+        bound = bound + reference._rounding_bound(n_taps + 1, mean + bound, dtype)
+    expected = reference.conv_relu_pool(x, filters, bias, **kwargs)
+    out = None
+    if case.out_layout is not None:
+        out = out_like(np.empty(expected.shape, dtype), case.out_layout)
+    actual = pycnn.conv_relu_pool(*case.args, **kwargs, out=out)
+    assert out is None or actual is out
+    assert actual.dtype == dtype
+    assert_within(actual, expected, bound)
+
+
+@given(conv_cases(specials=False, work=100_000), one_or_two(1, 3), st.sampled_from(["max", "avg"]))
+def test_conv_relu_pool_is_the_layers_one_by_one(case, pool_size, pool):
+    conv = pycnn.conv2d(*case.args, **case.kwargs, activation="relu")
+    if (np.array(conv.shape[-3:-1]) < pool_size).any():
+        return
+    expected = getattr(pycnn, f"{pool}_pool2d")(conv, pool_size)
+    actual = pycnn.conv_relu_pool(*case.args, **case.kwargs, pool_size=pool_size, pool=pool)
+    np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_whole_numbers_are_exact(rng, activation):
+    for channels, n_filters in [(1, 2), (2, 3), (3, 1), (5, 17), (16, 33)]:
+        for width in range(6, 40):
+            x = rng.integers(-9, 10, (9, width, channels)).astype(np.float32)
+            filters = rng.integers(-9, 10, (n_filters, 3, 3, channels)).astype(np.float32)
+            kwargs = {"activation": activation, "pool_size": (2, 3), "pool_stride": (1, 2)}
+            np.testing.assert_array_equal(
+                pycnn.conv_relu_pool(x, filters, **kwargs),
+                reference.conv_relu_pool(x, filters, **kwargs),
+            )
+
+
+def test_shapes():
+    filters = np.ones((2, 3, 3, 4))
+    assert pycnn.conv_relu_pool(np.ones((9, 8, 4)), filters).shape == (3, 3, 2)
+    assert pycnn.conv_relu_pool(np.ones((5, 9, 8, 4)), filters, pool_size=3).shape == (5, 2, 2, 2)
+    assert pycnn.conv_relu_pool(np.ones((0, 9, 8, 4)), filters).shape == (0, 3, 3, 2)
+    assert pycnn.conv_relu_pool(np.ones((300, 451)), np.ones((2, 3, 3))).shape == (149, 224, 2)
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_nan_stays_in_its_windows(pool, channels):
+    x = np.zeros((12, 40, channels), np.float32)
+    x[6, 20, channels // 2] = np.nan
+    filters = np.zeros((5, 3, 3, channels), np.float32)
+    y = pycnn.conv_relu_pool(x, filters, padding=1, pool=pool)
+    expected = np.zeros((6, 20, 5), bool)
+    expected[2:4, 9:11] = True
+    np.testing.assert_array_equal(np.isnan(y), expected)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 17])
+def test_out_may_overlap_the_image(rng, shift):
+    memory = rng.standard_normal(12 * 10 * 3 + 20)
+    x = memory[: 12 * 10 * 3].reshape(12, 10, 3)
+    filters = rng.standard_normal((3, 3, 3, 3))
+    expected = pycnn.conv_relu_pool(x.copy(), filters)
+    out = memory[shift : shift + expected.size].reshape(expected.shape)
+    assert pycnn.conv_relu_pool(x, filters, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "words"),
+    [
+        ({"pool": "mean"}, ValueError, ["pool", "'mean'", "'max'", "'avg'"]),
+        ({"pool": None}, (TypeError, ValueError), ["pool", "None"]),
+        ({"pool": max}, TypeError, ["pool"]),
+        ({"pool_size": 0}, ValueError, ["pool_size", 0]),
+        ({"pool_size": 8}, ValueError, [8, 7]),
+        ({"pool_size": (2, 1.0)}, TypeError, ["pool_size", 1.0]),
+        ({"pool_size": True}, TypeError, ["pool_size", "True"]),
+        ({"pool_stride": 0}, ValueError, ["pool_stride", 0]),
+        ({"pool_stride": 1.0}, TypeError, ["pool_stride", 1.0]),
+        ({"pool_stride": 2**63}, ValueError, ["pool_stride", 2**63]),
+        ({"activation": "tanh"}, ValueError, ["activation", "'tanh'"]),
+        ({"stride": -1}, ValueError, ["stride", -1]),
+        ({"padding": "vaild"}, ValueError, ["padding", "'vaild'"]),
+        ({"groups": 3}, ValueError, ["groups=3", "4 channels"]),
+        ({"precision": "low"}, ValueError, ["precision", "'low'"]),
+        ({"bias": np.ones(3)}, ValueError, ["bias", "(3,)"]),
+        ({"out": np.ones((3, 3, 3), np.float32)}, ValueError, ["out", "(3, 3, 3)", "(3, 3, 2)"]),
+        ({"out": np.ones((3, 3, 2))}, TypeError, ["out", "float64", "float32"]),
+    ],
+)
+def test_sentences(kwargs, error, words):
+    x, filters = np.ones((9, 9, 4), np.float32), np.ones((2, 3, 3, 4), np.float32)
+    with pytest.raises(error) as info:
+        pycnn.conv_relu_pool(x, filters, **kwargs)
+    assert_helpful(info, "conv_relu_pool", *words)
