@@ -27,5 +27,5 @@ cdef Py_ssize_t bias_bytes(const Geometry *g) noexcept nogil
 cdef int workers_for(double products, Py_ssize_t tasks) noexcept nogil
 cdef bint conv_block(
     const Geometry *g, const Call *call, const char *image, const Block *block, char *out,
-    Py_ssize_t out_row_step, char *scratch,
+    Py_ssize_t out_row_step, Py_ssize_t out_plane_step, char *scratch,
 ) noexcept nogil

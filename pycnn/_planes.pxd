@@ -3,8 +3,9 @@ from pycnn._geometry cimport Call, Geometry, Rectangle
 
 
 cdef bint planes_fit(const Geometry *g) noexcept nogil
+cdef Py_ssize_t planes_columns(const Geometry *g) noexcept nogil
 cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil
 cdef void planes_rectangle(
     const Geometry *g, const Call *call, const Rectangle *r, char *out, Py_ssize_t out_row_step,
-    pycnn_tap *taps, char *scratch,
+    Py_ssize_t out_plane_step, pycnn_tap *taps, char *scratch,
 ) noexcept nogil

@@ -29,7 +29,7 @@ cdef inline Py_ssize_t window_rows(const Geometry *g) noexcept nogil:
     return (g.y.kernel - 1) * g.y.dilation + 1
 
 
-cdef Py_ssize_t block_columns(const Geometry *g) noexcept nogil:
+cdef Py_ssize_t planes_columns(const Geometry *g) noexcept nogil:
     """Output columns of a block one output row high that fits the budget; 0 when none does."""
     cdef Py_ssize_t budget = BLOCK_BYTES // g.itemsize
     if g.ic == 0 or g.x.stride > 64 or n_planes(g) > budget:
@@ -47,12 +47,12 @@ cdef Py_ssize_t block_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil
 
 
 cdef bint planes_fit(const Geometry *g) noexcept nogil:
-    return block_columns(g) >= g.kernels.lanes
+    return planes_columns(g) >= g.kernels.lanes
 
 
 cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
     """Scratch: the input planes of one block and the result planes of one output row."""
-    cdef Py_ssize_t columns = block_columns(g)
+    cdef Py_ssize_t columns = planes_columns(g)
     cdef Py_ssize_t rows = (block_rows(g, columns) - 1) * g.y.stride + window_rows(g)
     return ((columns + reach(g)) * rows * n_planes(g) + columns * g.oc) * g.itemsize
 
@@ -74,12 +74,12 @@ cdef Py_ssize_t list_products(const Geometry *g, const Rectangle *r, Py_ssize_t 
 
 cdef void planes_rectangle(
     const Geometry *g, const Call *call, const Rectangle *r, char *out, Py_ssize_t out_row_step,
-    pycnn_tap *taps, char *scratch,
+    Py_ssize_t out_plane_step, pycnn_tap *taps, char *scratch,
 ) noexcept nogil:
-    """At least `lanes` columns; `out` is the first pixel."""
+    """At least `lanes` columns; `out` is the first pixel, of planes where they have a step."""
     cdef pycnn_line line
-    cdef bint copy = n_planes(g) > 1
-    cdef Py_ssize_t columns = block_columns(g), rows = block_rows(g, columns)
+    cdef bint copy = n_planes(g) > 1, planar = out_plane_step > 0 or g.oc == 1
+    cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef Py_ssize_t in_row = g.x.size * g.ic, row_step, plane_step, row_advance
     cdef Py_ssize_t y, x, i, n, n_rows, in_rows
@@ -100,7 +100,7 @@ cdef void planes_rectangle(
     line.activation = call.activation
     line.slope = call.slope
     line.n_filters = g.oc
-    line.out_step = columns
+    line.out_step = out_plane_step if planar else columns
     y = 0
     while y < height:
         n_rows = min(rows, height - y)
@@ -121,10 +121,10 @@ cdef void planes_rectangle(
                                     scratch + i * row_step * g.itemsize, plane_step)
             line.n_pixels = n
             for i in range(n_rows):
-                target = out + ((y + i) * out_row_step + x * g.oc) * g.itemsize
-                line.out = target if g.oc == 1 else result
+                target = out + ((y + i) * out_row_step + x * (1 if planar else g.oc)) * g.itemsize
+                line.out = target if planar else result
                 g.kernels.planes(&line)
-                if g.oc > 1:
+                if not planar:
                     g.kernels.interleave(result, g.oc, n, target, columns)
                 line.x = <const char *> line.x + row_advance * g.itemsize
             x += n

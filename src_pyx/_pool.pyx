@@ -68,13 +68,17 @@ cdef void choose(Pooling *g) noexcept nogil:
     cdef double one, two, columns, reach = (kw - 1) * g.x.dilation + 1
     cdef Py_ssize_t line
 
+    # The kernel itself shuffles pairs of single numbers, as the fused stage's planes have them.
+    cdef bint pairs = (g.channels == 1 and g.x.kernel == g.x.stride == 2 and g.x.dilation == 1
+                       and g.itemsize >= 4)
+
     # More columns between two windows than lanes: element by element is no slower.
-    g.spread = narrow and 1 < g.x.stride < lanes and g.x.out > 1
+    g.spread = narrow and 1 < g.x.stride < lanes and g.x.out > 1 and not pairs
     columns = sw if g.spread else 1
     if narrow and g.x.stride >= lanes:
         columns = lanes
     one = kh * kw * columns + 1
-    two = (kh + 1) * sw + kw * columns + 1
+    two = one if pairs else (kh + 1) * sw + kw * columns + 1
     if reach * pixel > LONGEST_LINE_BYTES // 2:
         two = one
     g.two_passes = two < one and kh > 1 and kw > 1

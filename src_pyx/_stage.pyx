@@ -5,9 +5,11 @@ A block of pooled pixels is made from a band of convolution rows that never leav
     out[n, py, px, f] = pool over the window's conv[n, py*sh + i, px*sw + j, f]
 
 All blocks are of one size: the last one in a row or column steps back over its neighbour. What two
-blocks share is computed twice, with the same bits. A block begins with a whole tile (winograd). An
-algorithm that hands images back (amx, winograd) must see all of an image, or its bits would depend
-on the pool: the last block then takes in the pixels that no window covers.
+blocks share is computed twice, with the same bits. For a maximum, the planes algorithm leaves a
+plane for each filter; these are pooled one by one and interleaved last. A block begins with a
+whole tile (winograd). An algorithm that hands images back (amx, winograd) must see all of an
+image, or its bits would depend on the pool: the last block then takes in the pixels that no window
+covers.
 """
 
 cimport numpy as cnp
@@ -16,8 +18,8 @@ from pycnn._conv cimport (
     ConvPlan, Packed, bias_bytes, carray, conv_block, conv_scratch_bytes, packed_for, start_call,
     workers_for,
 )
-from pycnn._engine cimport aligned_free, parallel, scratch_for
-from pycnn._geometry cimport AMX, WINOGRAD, Block, Call, Geometry
+from pycnn._engine cimport PYCNN_RELU, aligned_free, parallel, scratch_for
+from pycnn._geometry cimport AMX, PLANES, WINOGRAD, Block, Call, Geometry
 from pycnn._pool cimport Pooling, PoolPlan, pool_rows, pool_scratch_bytes
 
 cnp.import_array()
@@ -64,7 +66,7 @@ cdef class StagePlan:
     """A checked convolution and the pooling, without padding, of its result."""
 
     cdef ConvPlan conv
-    cdef PoolPlan pool              # of one block
+    cdef PoolPlan pool, bits        # of one block; after relu
     cdef Windows y, x
     cdef StagePlan direct           # the plan for what this one's algorithm cannot take
 
@@ -78,11 +80,23 @@ cdef class StagePlan:
         self.y.out, self.x.out = out_shape
         cut_windows(&self.x, pixels // self.y.kernel, g, g.x.out)
         cut_windows(&self.y, pixels // self.x.band, g, g.y.out)
-        none = (0, 0)
-        self.pool = PoolPlan(dtype, (1, self.y.room, self.x.room, g.oc), window,
-                             (self.y.block, self.x.block), stride, none, none, (1, 1), mean, False)
+        self.pool = self.bits = self.block_pool(dtype, window, stride, mean)
+        if not mean:
+            # What relu leaves, +0 to infinity and NaN, is in the order of its bits, NaN above all:
+            # the maximum of whole numbers needs no care for NaN.
+            bits = cnp.PyArray_DescrFromType(
+                cnp.NPY_UINT32 if g.itemsize == 4 else cnp.NPY_UINT64)
+            self.bits = self.block_pool(bits, window, stride, mean)
         if conv.direct is not None:
             self.direct = StagePlan(conv.direct, dtype, window, stride, out_shape, mean)
+
+    cdef PoolPlan block_pool(self, dtype, window, stride, bint mean):
+        cdef const Geometry *g = &self.conv.geometry
+        none = (0, 0)
+        # The order of a mean's sums depends on the channels: it shall be that of the layers alone.
+        channels = 1 if g.algorithm == PLANES and not mean else g.oc
+        return PoolPlan(dtype, (1, self.y.room, self.x.room, channels), window,
+                        (self.y.block, self.x.block), stride, none, none, (1, 1), mean, False)
 
     @property
     def packing(self):
@@ -112,6 +126,7 @@ cdef struct Job:
     char *out
     char *scratch
     Py_ssize_t band_bytes, scratch_bytes    # of one worker
+    Py_ssize_t pooled_bytes                 # one pooled row in planes
     char *unsafe                            # a byte per task: compute its image directly
 
 
@@ -123,7 +138,9 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef Py_ssize_t row = task // job.x.n_blocks % job.y.n_blocks, column = task % job.x.n_blocks
     cdef Py_ssize_t y = min(row * job.y.block, job.y.out - job.y.block)
     cdef Py_ssize_t x = min(column * job.x.block, job.x.out - job.x.block)
-    cdef Py_ssize_t above, before, i
+    cdef Py_ssize_t above, before, i, f
+    cdef Py_ssize_t pixel = job.pool.channels * g.itemsize, row_bytes = job.x.room * pixel
+    cdef Py_ssize_t plane = job.y.room * job.x.room if job.pool.channels < g.oc else 0
     cdef char *band = job.scratch + worker * job.scratch_bytes
     cdef char *rest = band + job.band_bytes
     cdef char *out
@@ -133,20 +150,27 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     block.first_panel, block.last_panel = 0, g.panels
     job.unsafe[task] = conv_block(
         g, job.call, job.image + image * g.y.size * g.x.size * g.ic * g.itemsize, &block, band,
-        job.x.room * g.oc, rest)
+        job.x.room * job.pool.channels, plane, rest)
     if job.unsafe[task]:
         return
-    band += (above * job.x.room + before) * g.oc * g.itemsize
+    band += above * row_bytes + before * pixel
     for i in range(job.y.block):
         out = job.out + ((image * job.y.out + y + i) * job.x.out + x) * g.oc * g.itemsize
-        pool_rows(job.pool, band, 0, i, i + 1, out, rest)
+        if plane == 0:
+            pool_rows(job.pool, band, 0, i, i + 1, out, rest)
+            continue
+        for f in range(g.oc):
+            pool_rows(job.pool, band + f * plane * g.itemsize, 0, i, i + 1,
+                      rest + f * job.x.block * g.itemsize, rest + job.pooled_bytes)
+        g.kernels.interleave(rest, g.oc, job.x.block, out, job.x.block)
 
 
 cdef int run(StagePlan plan, Packed packed, const char *x, const char *bias, int activation,
              double slope, char *out, Py_ssize_t images) except -1:
     """So many images; those that the plan's algorithm cannot take, directly."""
     cdef const Geometry *g = &plan.conv.geometry
-    cdef const Pooling *p = &plan.pool.pooling
+    cdef const Pooling *p = (&plan.bits.pooling if activation == PYCNN_RELU
+                             else &plan.pool.pooling)
     cdef int workers
     cdef Py_ssize_t blocks = plan.y.n_blocks * plan.x.n_blocks, tasks = images * blocks
     cdef Py_ssize_t task, image, redone = -1
@@ -161,10 +185,11 @@ cdef int run(StagePlan plan, Packed packed, const char *x, const char *bias, int
     workers = workers_for(<double> images * g.y.out * g.x.out * g.oc * g.products, tasks)
     # The pool may look at whole rows from `before` pixels on.
     job.band_bytes = ((plan.y.room * plan.x.room + g.tile - 1) * g.oc * g.itemsize + 63) & ~63
+    job.pooled_bytes = (plan.x.block * g.oc * g.itemsize + 63) & ~63
     # Blocks are `band` columns wide, or the last one `room`.
     job.scratch_bytes = (job.band_bytes + max(
         conv_scratch_bytes(g, plan.x.band), conv_scratch_bytes(g, plan.x.room),
-        pool_scratch_bytes(p)) + 63) & ~63
+        job.pooled_bytes + pool_scratch_bytes(p)) + 63) & ~63
     scratch = scratch_for(bias_bytes(g) + tasks, job.scratch_bytes, workers)
     if scratch is NULL:
         raise MemoryError("out of memory for the scratch of its threads")

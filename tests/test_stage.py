@@ -131,3 +131,28 @@ def test_sentences(kwargs, error, words):
     with pytest.raises(error) as info:
         pycnn.conv_relu_pool(x, filters, **kwargs)
     assert_helpful(info, "conv_relu_pool", *words)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_filters", range(1, 9))
+def test_few_filters_are_the_layers_one_by_one(rng, n_filters, dtype):
+    """Planes of single filters, with their edges, are pooled as the channels of an image are."""
+    windows = [(2, 2), (3, 3), (3, 2), (2, 3), ((1, 2), 2), ((4, 2), (1, 2)), (5, 1)]
+    for width, channels, padding in [(16, 1, 0), (37, 3, 1), (70, 2, "full"), (150, 1, "same")]:
+        x = rng.standard_normal((2, 23, width, channels)).astype(dtype)
+        x[1, 5, 7:9] = [[np.nan], [-np.inf]]
+        filters = rng.standard_normal((n_filters, 3, 5, channels)).astype(dtype)
+        for pool_size, pool_stride in windows:
+            for pool, activation in [("max", "relu"), ("max", None), ("avg", "relu")]:
+                actual = pycnn.conv_relu_pool(
+                    x,
+                    filters,
+                    padding=padding,
+                    activation=activation,
+                    pool=pool,
+                    pool_size=pool_size,
+                    pool_stride=pool_stride,
+                )
+                conv = pycnn.conv2d(x, filters, padding=padding, activation=activation)
+                expected = getattr(pycnn, f"{pool}_pool2d")(conv, pool_size, pool_stride)
+                np.testing.assert_array_equal(actual, expected)

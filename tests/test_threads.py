@@ -238,7 +238,7 @@ def use():
 threads = [threading.Thread(target=use) for _ in range(3)]
 for thread in threads:
     thread.start()
-for _ in range(50):
+for _ in range(15):
     fork(check)
 stop = True
 for thread in threads:
@@ -246,7 +246,8 @@ for thread in threads:
 check()
 print("end")
 """
-    assert run_well("-c", PRELUDE + script) == "end\n"
+    # On a busy machine every child waits long for its turn.
+    assert run_well("-c", PRELUDE + script, timeout=600) == "end\n"
 
 
 def conv_sum(seed):

@@ -16,15 +16,6 @@
  * used once per filter.
  */
 
-typedef T NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
-typedef T NAME(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
-typedef MASK NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
-
-#define VECTOR NAME(vector)
-#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
-#define LOAD(p) (*(const NAME(unaligned) *)(p))
-#define STORE(p, v) (*(NAME(unaligned) *)(p) = (v))
-#define UNROLL _Pragma("GCC unroll 16")
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
 
 /* relu keeps what is positive, and NaN. */
@@ -33,9 +24,9 @@ NAME(activate)(VECTOR v, int activation, T slope)
 {
     if (activation == PYCNN_LINEAR)
         return v;
-    const NAME(mask) keep = (v > 0) | (v != v);
     if (activation == PYCNN_RELU)
-        return (VECTOR)((NAME(mask))v & keep);
+        return MAXIMUM((VECTOR){0}, v) + 0;     /* -0 becomes 0 */
+    const NAME(mask) keep = (v > 0) | (v != v);
     return (VECTOR)(((NAME(mask))v & keep) | ((NAME(mask))(v * slope) & ~keep));
 }
 

@@ -12,27 +12,13 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME(x) PASTE(x, SUFFIX)
 
-/* Lane i of the result is element index[i] of a and b laid end to end; index is a constant. */
-#if defined(__clang__)
-/* Clang's own shuffle takes literals alone, but it finds the shuffle in this. */
-#define SHUFFLE(a, b, index)                                                                       \
-    __extension__({                                                                                \
-        __typeof__(a) shuffled_;                                                                   \
-        UNROLL for (int i_ = 0; i_ < (int)LANES; i_++)                                             \
-            shuffled_[i_] = (index)[i_] < LANES ? (a)[(index)[i_]] : (b)[(index)[i_] - LANES];     \
-        shuffled_;                                                                                 \
-    })
-#else
-#define SHUFFLE(a, b, index) __builtin_shuffle(a, b, index)
-#endif
-
 #include "compact.inc.h"
 
 #define IS_FLOAT 1
 
 #define T float
-#define MASK int
 #define SUFFIX f32
+#include "vectors.inc.h"
 #include "convolution.inc.h"
 #include "winograd.inc.h"
 #include "planes.inc.h"
@@ -40,8 +26,8 @@
 #include "undefine.inc.h"
 
 #define T double
-#define MASK long long
 #define SUFFIX f64
+#include "vectors.inc.h"
 #include "convolution.inc.h"
 #include "planes.inc.h"
 #include "pooling.inc.h"
@@ -52,41 +38,49 @@
 
 #define T signed char
 #define SUFFIX i8
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T unsigned char
 #define SUFFIX u8
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T short
 #define SUFFIX i16
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T unsigned short
 #define SUFFIX u16
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T int
 #define SUFFIX i32
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T unsigned int
 #define SUFFIX u32
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T long long
 #define SUFFIX i64
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 
 #define T unsigned long long
 #define SUFFIX u64
+#include "vectors.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
 

@@ -6,23 +6,6 @@
  * Few planes move by register shuffles, bound by the one shuffle port; more by scalar moves.
  */
 
-/* Lane i of the result is element first + i*step of the vectors x[0], x[1], ..., laid end to end. */
-static inline __attribute__((always_inline)) VECTOR
-NAME(pick)(const VECTOR *x, const int count, const int first, const int step)
-{
-    VECTOR picked = x[0];
-    UNROLL for (int v = 0; v < count; v++) {
-        /* lanes that x[v] does not hold keep what is picked so far */
-        NAME(mask) index;
-        UNROLL for (int i = 0; i < LANES; i++) {
-            const int at = first + i * step - v * (int)LANES;
-            index[i] = at >= 0 && at < LANES ? LANES + at : i;
-        }
-        picked = SHUFFLE(picked, x[v], index);
-    }
-    return picked;
-}
-
 static inline __attribute__((always_inline)) void
 NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdiff_t plane_step)
 {

@@ -1,6 +1,6 @@
 /* The pooling and activation kernels, one body for every element type and instruction set.
  *
- * The including file defines T, VECTOR_BYTES, NAME(x), and IS_FLOAT (1 or 0).
+ * The including file defines T, VECTOR_BYTES, NAME(x), IS_FLOAT (1 or 0), and vectors.inc.h.
  *
  *   *_windows   out[p*channels + c] = op over r < rows, k < taps of
  *                   x[p*pixel_step + r*row_step + k*tap_step + c],   a mean's sum / count
@@ -10,40 +10,6 @@
  *
  * All are bound by loads and, on images larger than the caches, by memory.
  */
-
-#if !IS_FLOAT  /* convolution.inc.h has defined them for the float types */
-typedef T NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
-typedef T NAME(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
-typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
-#define VECTOR NAME(vector)
-#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
-#define LOAD(p) (*(const NAME(unaligned) *)(p))
-#define STORE(p, v) (*(NAME(unaligned) *)(p) = (v))
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-/* a > b ? a : b, one instruction on x86-64, which compilers do not find in the vector form. */
-#ifndef MAXIMUM
-#if defined(__x86_64__)
-#include <immintrin.h>
-#if VECTOR_BYTES == 64
-#define MAXIMUM(a, b)                                                                              \
-    (sizeof(T) == 4 ? (VECTOR)_mm512_max_ps((__m512)(a), (__m512)(b))                              \
-                    : (VECTOR)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
-#elif VECTOR_BYTES == 32
-#define MAXIMUM(a, b)                                                                              \
-    (sizeof(T) == 4 ? (VECTOR)_mm256_max_ps((__m256)(a), (__m256)(b))                              \
-                    : (VECTOR)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
-#else
-#define MAXIMUM(a, b)                                                                              \
-    (sizeof(T) == 4 ? (VECTOR)_mm_max_ps((__m128)(a), (__m128)(b))                                 \
-                    : (VECTOR)_mm_max_pd((__m128d)(a), (__m128d)(b)))
-#endif
-#else
-#define MAXIMUM(a, b)                                                                              \
-    (VECTOR)(((NAME(mask))(a) & ((a) > (b))) | ((NAME(mask))(b) & ~((a) > (b))))
-#endif
-#endif
 
 #ifndef STREAM_BYTES
 /* Results this large have left the caches before anyone reads them.  Stores past the caches spare
@@ -132,12 +98,34 @@ INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, cons
     }
 }
 
+/* One channel, two taps side by side, stride 2; returns how many of the windows are done. */
+INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int mean)
+{
+    ptrdiff_t p = 0;
+    for (; sizeof(T) >= 4 && p + LANES <= w->pixels; p += LANES) {
+        const T *x = (const T *)w->x + 2 * p;
+        VECTOR best = {0};
+        for (ptrdiff_t r = 0; r < w->rows; r++, x += w->row_step) {
+            const VECTOR pixels[2] = {LOAD(x), LOAD(x + LANES)};
+            const VECTOR even = NAME(pick)(pixels, 2, 0, 2), odd = NAME(pick)(pixels, 2, 1, 2);
+            best = r == 0 ? even : NAME(combine)(even, best, mean);
+            best = NAME(combine)(odd, best, mean);
+        }
+        if (mean)
+            best /= (T)w->count;
+        STORE((T *)w->out + p, best);
+    }
+    return p;
+}
+
 INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
 {
     const ptrdiff_t channels = w->channels;
-    const T *x = w->x;
-    T *out = w->out;
-    for (ptrdiff_t p = 0; p < w->pixels; p++, x += w->pixel_step, out += channels) {
+    const int pairs = channels == 1 && w->taps == 2 && w->tap_step == 1 && w->pixel_step == 2;
+    ptrdiff_t p = pairs ? NAME(pairs)(w, mean) : 0;
+    const T *x = (const T *)w->x + p * w->pixel_step;
+    T *out = (T *)w->out + p * channels;
+    for (; p < w->pixels; p++, x += w->pixel_step, out += channels) {
         if (channels < LANES) {
             NAME(narrow_window)(w, x, out, mean);
             continue;

@@ -1,5 +1,4 @@
 #undef T
-#undef MASK
 #undef SUFFIX
 #undef VECTOR
 #undef LANES

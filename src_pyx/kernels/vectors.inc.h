@@ -1,0 +1,68 @@
+/* The vectors of one element type and instruction set, and what moves their lanes.
+ *
+ * The including file defines T, VECTOR_BYTES and NAME(x).
+ */
+
+typedef T NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
+typedef T NAME(unaligned) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
+
+#define VECTOR NAME(vector)
+#define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
+#define LOAD(p) (*(const NAME(unaligned) *)(p))
+#define STORE(p, v) (*(NAME(unaligned) *)(p) = (v))
+#define UNROLL _Pragma("GCC unroll 16")
+
+#ifndef SHUFFLE
+/* Lane i of the result is element index[i] of a and b laid end to end; index is a constant. */
+#if defined(__clang__)
+/* Clang's own shuffle takes literals alone, but it finds the shuffle in this. */
+#define SHUFFLE(a, b, index)                                                                       \
+    __extension__({                                                                                \
+        __typeof__(a) shuffled_;                                                                   \
+        UNROLL for (int i_ = 0; i_ < (int)LANES; i_++)                                             \
+            shuffled_[i_] = (index)[i_] < LANES ? (a)[(index)[i_]] : (b)[(index)[i_] - LANES];     \
+        shuffled_;                                                                                 \
+    })
+#else
+#define SHUFFLE(a, b, index) __builtin_shuffle(a, b, index)
+#endif
+
+/* a > b ? a : b, one instruction on x86-64, which compilers do not find in the vector form. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if VECTOR_BYTES == 64
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)_mm512_max_ps((__m512)(a), (__m512)(b))                              \
+                    : (VECTOR)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#elif VECTOR_BYTES == 32
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)_mm256_max_ps((__m256)(a), (__m256)(b))                              \
+                    : (VECTOR)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
+#else
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)_mm_max_ps((__m128)(a), (__m128)(b))                                 \
+                    : (VECTOR)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#endif
+#else
+#define MAXIMUM(a, b)                                                                              \
+    (VECTOR)(((NAME(mask))(a) & ((a) > (b))) | ((NAME(mask))(b) & ~((a) > (b))))
+#endif
+#endif
+
+/* Lane i of the result is element first + i*step of the vectors x[0], x[1], ..., laid end to end. */
+static inline __attribute__((always_inline)) VECTOR
+NAME(pick)(const VECTOR *x, const int count, const int first, const int step)
+{
+    VECTOR picked = x[0];
+    UNROLL for (int v = 0; v < count; v++) {
+        /* lanes that x[v] does not hold keep what is picked so far */
+        NAME(mask) index;
+        UNROLL for (int i = 0; i < LANES; i++) {
+            const int at = first + i * step - v * (int)LANES;
+            index[i] = at >= 0 && at < LANES ? LANES + at : i;
+        }
+        picked = SHUFFLE(picked, x[v], index);
+    }
+    return picked;
+}
