@@ -2,6 +2,8 @@
 
 from libc.stdlib cimport calloc
 
+from pycnn._engine cimport DONE, NO_MEMORY, TOO_MANY_SPANS
+
 
 cdef enum:
     MOST_SPANS = 1 << 22        # of an axis: a plan of 128 MiB
@@ -43,23 +45,25 @@ cdef inline Py_ssize_t first_from(const Axis *axis, Py_ssize_t position) noexcep
     return (position - 1) // axis.stride + 1 if position > 0 else 0
 
 
-cdef inline int cut(Axis *axis) except -1:
-    """Fills `spans`; the caller frees them."""
+cdef inline int cut(Axis *axis) noexcept nogil:
+    """Fills `spans`, which the caller frees; an `Outcome`."""
     cdef Py_ssize_t o = 0, n = 0
     cdef Span span
+    axis.spans = NULL
+    axis.n_spans = 0
     while o < axis.out:
         o = span_at(axis, o, &span)
         n += 1
         if n > MOST_SPANS:
-            raise MemoryError("the windows are cut off by the image's edges in too many ways")
+            return TOO_MANY_SPANS
     axis.spans = <Span *> calloc(n, sizeof(Span))
     if axis.spans is NULL:
-        raise MemoryError("out of memory for the plan of a sliding window")
+        return NO_MEMORY
     o = 0
     while o < axis.out:
         o = span_at(axis, o, &axis.spans[axis.n_spans])
         axis.n_spans += 1
-    return 0
+    return DONE
 
 
 cdef inline Py_ssize_t overlap(const Span *span, Py_ssize_t first, Py_ssize_t last,

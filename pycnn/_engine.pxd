@@ -122,7 +122,15 @@ cdef extern from "threads.h" nogil:
     void pycnn_set_cpu_count(int n) noexcept
     const int pycnn_has_threads
 
+    void *pycnn_publish(void **place, void *value) noexcept
 
+
+# How a step without the GIL ends.
+cdef enum Outcome:
+    DONE, NO_MEMORY, TOO_MANY_SPANS
+
+
+cdef int check(int outcome) except -1
 cdef const pycnn_kernels *kernels_of(int type_index) noexcept nogil
 cdef const pycnn_amx_kernels *amx_kernels() noexcept nogil
 cdef int type_index(int type_num) noexcept nogil

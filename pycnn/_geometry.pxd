@@ -44,3 +44,14 @@ cdef struct Rectangle:
     Span y, x
     const char *origin              # the first valid tap of the window at (y.first, x.first)
     Py_ssize_t y_step, x_step       # elements from one window to the next
+
+
+cdef inline bint hands_back(const Geometry *g) noexcept nogil:
+    """Whether the algorithm may leave images or filters to be computed directly."""
+    return g.algorithm == AMX or g.algorithm == WINOGRAD
+
+
+cdef inline Py_ssize_t panel_width(const Geometry *g, Py_ssize_t f) noexcept nogil:
+    """Lanes of the panel that begins at filter `f` of its group: two vectors, or one at the end."""
+    cdef Py_ssize_t lanes = g.kernels.lanes
+    return lanes if g.group_oc - f <= lanes else 2 * lanes

@@ -23,6 +23,9 @@ cdef class PoolPlan:
     cdef Pooling pooling
 
 
+cdef int plan_pooling(Pooling *g, int type) noexcept nogil
+cdef void free_pooling(Pooling *g) noexcept nogil
+cdef int run_pooling(const Pooling *g, const char *x, char *out) noexcept nogil
 cdef Py_ssize_t pool_scratch_bytes(const Pooling *g) noexcept nogil
 cdef void pool_rows(
     const Pooling *g, const char *image, Py_ssize_t row0, Py_ssize_t first, Py_ssize_t last,

@@ -13,7 +13,6 @@ from pycnn.activations import EPILOGUES, apply
 if TYPE_CHECKING:
     from typing import Any, SupportsIndex
 
-    from pycnn import _stage
     from pycnn._typing import Activation, Array, ArrayLike, DType, Padding, Pair, Precision, Shape
 
 
@@ -81,7 +80,7 @@ class PackedFilters:
     def __reduce__(self) -> tuple[type[PackedFilters], tuple[Array]]:
         return PackedFilters, (self._array,)
 
-    def layout(self, plan: _conv.ConvPlan | _stage.StagePlan) -> _conv.Packed:
+    def layout(self, plan: _conv.ConvPlan) -> _conv.Packed:
         """The filters as `plan` takes them, packed on first use."""
         packed = self._layouts.get(plan.packing)
         if packed is None:  # two threads may both pack; one result is kept

@@ -12,10 +12,10 @@ from pycnn.pool import avg_pool2d, max_pool2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Literal, SupportsIndex
+    from typing import Literal, SupportsIndex
 
     from pycnn import _conv
-    from pycnn._typing import Activation, Array, ArrayLike, DType, Padding, Pair, Precision, Shape
+    from pycnn._typing import Activation, Array, ArrayLike, Padding, Pair, Precision, Shape
 
 
 _POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
@@ -25,7 +25,6 @@ _POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
 def _stage_plan(
     conv_plan: _conv.ConvPlan | None,
     conv_shape: Shape,
-    dtype: DType,
     window: object,
     stride: object,
     mean: bool,
@@ -43,7 +42,7 @@ def _stage_plan(
     shape = (*conv_shape[:-3], *out, conv_shape[-1])
     if conv_plan is None:
         return shape, None
-    return shape, _stage.StagePlan(conv_plan, dtype, window, stride, out, mean)
+    return shape, _stage.StagePlan(conv_plan, window, stride, out, mean)
 
 
 def conv_relu_pool(
@@ -114,12 +113,12 @@ def conv_relu_pool(
         pool_size = _checks.pair(pool_size, func, "pool_size")
     if pool_stride is not None and type(pool_stride) is not int:
         pool_stride = _checks.pair(pool_stride, func, "pool_stride")
-    shape, plan = _stage_plan(conv_plan, conv_shape, dtype, pool_size, pool_stride, pool == "avg")
+    shape, plan = _stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
     result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
     try:
-        if plan is not None and plan.fits and activation in EPILOGUES:
+        if conv_plan and plan and plan.fits and activation in EPILOGUES:
             code, slope = EPILOGUES[activation]
-            packed: Any = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
+            packed = filters.layout(conv_plan) if isinstance(filters, PackedFilters) else filters
             _stage.conv_pool(plan, x, packed, bias, code, slope, result)
         elif result.size:
             maps = conv2d(

@@ -8,7 +8,8 @@ Bound by reading the weights once: one vector uses each of them once.
 cimport numpy as cnp
 from libc.string cimport memset
 
-from pycnn._conv cimport carray, workers_for
+from pycnn._conv cimport carray
+from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
     aligned_alloc, aligned_free, kernels_of, parallel, pycnn_kernels, pycnn_line, pycnn_tap,
     type_index,

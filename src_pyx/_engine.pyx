@@ -28,6 +28,15 @@ cdef extern from *:
 cdef const pycnn_level *chosen
 
 
+cdef int check(int outcome) except -1:
+    """Raises what an outcome stands for."""
+    if outcome == NO_MEMORY:
+        raise MemoryError("out of memory for packed filters or scratch")
+    if outcome == TOO_MANY_SPANS:
+        raise MemoryError("the windows are cut off by the image's edges in too many ways")
+    return 0
+
+
 cdef const pycnn_kernels *kernels_of(int type_index) noexcept nogil:
     return &chosen.kernels[type_index]
 

@@ -13,7 +13,8 @@ from libc.stdlib cimport free
 
 from pycnn._axis cimport Axis, Span, cut, overlap
 from pycnn._engine cimport (
-    aligned_free, kernels_of, num_threads, parallel, pycnn_windows, scratch_for, type_index,
+    DONE, NO_MEMORY, aligned_free, check, kernels_of, num_threads, parallel, pycnn_windows,
+    scratch_for, type_index,
 )
 
 cnp.import_array()
@@ -33,7 +34,6 @@ cdef class PoolPlan:
     def __cinit__(self, cnp.dtype dtype, x_shape, window, out_shape, stride, before, after,
                   dilation, bint mean, bint count_padding):
         cdef Pooling *g = &self.pooling
-        g.kernels = kernels_of(type_index(dtype.num))
         g.itemsize = dtype.itemsize
         g.n, g.y.size, g.x.size, g.channels = x_shape
         g.y.kernel, g.x.kernel = window
@@ -44,13 +44,31 @@ cdef class PoolPlan:
         g.y_end, g.x_end = g.y.size + after[0], g.x.size + after[1]
         g.mean = mean
         g.count_padding = count_padding
-        cut(&g.y)
-        cut(&g.x)
-        choose(g)
+        check(plan_pooling(g, type_index(dtype.num)))
 
     def __dealloc__(self):
-        free(self.pooling.y.spans)
-        free(self.pooling.x.spans)
+        free_pooling(&self.pooling)
+
+
+cdef int plan_pooling(Pooling *g, int type) noexcept nogil:
+    """Completes a checked geometry; an `Outcome`."""
+    cdef int outcome
+    g.kernels = kernels_of(type)
+    g.x.spans = NULL
+    outcome = cut(&g.y)
+    if outcome == DONE:
+        outcome = cut(&g.x)
+    if outcome == DONE:
+        choose(g)
+    else:
+        free_pooling(g)
+    return outcome
+
+
+cdef void free_pooling(Pooling *g) noexcept nogil:
+    free(g.y.spans)
+    free(g.x.spans)
+    g.y.spans = g.x.spans = NULL
 
 
 cdef void choose(Pooling *g) noexcept nogil:
@@ -315,26 +333,35 @@ cdef void pool_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
               job.scratch + worker * job.scratch_bytes)
 
 
-def pool2d(PoolPlan plan not None, x, cnp.ndarray out not None):
-    """Runs a plan; both arrays have the plan's dtype, C order and shape."""
-    cdef const Pooling *g = &plan.pooling
+cdef int run_pooling(const Pooling *g, const char *x, char *out) noexcept nogil:
+    """Images of the plan's shape and type, without gaps; an `Outcome`."""
     cdef double n_bytes = <double> g.n * g.y.size * g.x.size * g.channels * g.itemsize
-    cdef int workers
-    cdef Py_ssize_t size = g.n * g.y.size * g.x.size * g.channels
+    cdef int workers = <int> max(1, min(<double> num_threads(), n_bytes / BYTES_PER_THREAD))
     cdef Job job
-    if cnp.PyArray_SIZE(x) != size:
-        raise ValueError(f"an array of {cnp.PyArray_SIZE(x)} elements where {size} were checked")
-    workers = <int> max(1, min(<double> num_threads(), n_bytes / BYTES_PER_THREAD))
     job.bands = min(g.y.out, 1 if workers == 1 else (4 * workers - 1) // g.n + 1)
     job.rows = (g.y.out - 1) // job.bands + 1
     job.bands = (g.y.out - 1) // job.rows + 1
     job.g = g
-    job.x = cnp.PyArray_BYTES(x)
-    job.out = cnp.PyArray_BYTES(out)
+    job.x = x
+    job.out = out
     job.scratch_bytes = (pool_scratch_bytes(g) + 63) & ~63
     job.scratch = scratch_for(0, job.scratch_bytes, workers)
     if job.scratch is NULL:
-        raise MemoryError("out of memory for a few lines of the image")
+        return NO_MEMORY
+    parallel(g.n * job.bands, pool_task, &job, workers)
+    aligned_free(job.scratch)
+    return DONE
+
+
+def pool2d(PoolPlan plan not None, x, cnp.ndarray out not None):
+    """Runs a plan; both arrays have the plan's dtype, C order and shape."""
+    cdef const Pooling *g = &plan.pooling
+    cdef Py_ssize_t size = g.n * g.y.size * g.x.size * g.channels
+    cdef const char *x_data = cnp.PyArray_BYTES(x)
+    cdef char *out_data = cnp.PyArray_BYTES(out)
+    cdef int outcome
+    if cnp.PyArray_SIZE(x) != size:
+        raise ValueError(f"an array of {cnp.PyArray_SIZE(x)} elements where {size} were checked")
     with nogil:
-        parallel(g.n * job.bands, pool_task, &job, workers)
-        aligned_free(job.scratch)
+        outcome = run_pooling(g, x_data, out_data)
+    check(outcome)

@@ -27,7 +27,10 @@ FLOORS = [
     {"config"},
     {"_checks", "_cpus", "_version"},
     {"_stage", "_dense"},
-    {"_conv", "_pool", "_activation"},
+    {"_conv"},
+    {"_driver", "_pool", "_activation"},
+    {"_blocks"},
+    {"_plan"},
     {"_planes", "_amx", "_winograd"},
     {"_geometry"},
     {"_axis", "_engine"},
@@ -35,7 +38,8 @@ FLOORS = [
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ALGORITHMS = {"_amx", "_planes", "_winograd"}
-COMPILED = ALGORITHMS | {"_dense", "_stage", "_conv", "_pool", "_activation", "_engine"}
+STEPS = {"_plan", "_blocks", "_driver"}
+COMPILED = ALGORITHMS | STEPS | {"_dense", "_stage", "_conv", "_pool", "_activation", "_engine"}
 SHARED = {"_axis", "_geometry"}  # .pxd files without a module: structs and inline functions
 
 

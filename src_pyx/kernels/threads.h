@@ -6,6 +6,9 @@
 #define PYCNN_THREADS_H
 
 #include <stddef.h>
+#if defined(_MSC_VER)
+#include <intrin.h>
+#endif
 
 #define PYCNN_MAX_THREADS 256
 
@@ -36,6 +39,19 @@ PYCNN_VISIBLE void pycnn_limit_num_threads(int n);  /* as the limit of the calli
 int pycnn_thread_limit(void);
 void pycnn_set_thread_limit(int n);
 void pycnn_set_num_threads(int n);
+
+/* Puts `value` where NULL is, unless another thread was first; returns what lies there then. */
+static inline void *pycnn_publish(void **place, void *value)
+{
+#if defined(_MSC_VER)
+    void *found = _InterlockedCompareExchangePointer(place, value, NULL);
+    return found == NULL ? value : found;
+#else
+    void *found = NULL;
+    __atomic_compare_exchange_n(place, &found, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return found == NULL ? value : found;
+#endif
+}
 
 /* How many CPUs there are: idle threads spin for the next call only while each has its own. */
 void pycnn_set_cpu_count(int n);

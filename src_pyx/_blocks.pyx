@@ -1,0 +1,192 @@
+"""One block of one image: rectangles of outputs, panels of filters and lines of pixels.
+
+    out[n, oy, ox, f] = act(bias[f] + sum over ky, kx, c of
+        x[n, oy*sh - top + ky*dh, ox*sw - left + kx*dw, c] * filters[f, ky, kx, c])
+
+The padded image is never built.  Each axis is cut into spans of outputs whose windows cover the
+same taps; a row span and a column span make a rectangle without any bounds test inside, however
+large the padding, and pixels outside the image are never multiplied by anything.
+"""
+
+from pycnn._amx cimport amx_block, amx_scratch_bytes
+from pycnn._axis cimport Span, overlap
+from pycnn._engine cimport pycnn_line, pycnn_tap
+from pycnn._geometry cimport (
+    AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
+)
+from pycnn._planes cimport planes_bytes, planes_columns, planes_rectangle
+from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
+
+
+# ---- one rectangle ------------------------------------------------------------------------------
+
+cdef Rectangle rectangle(const Geometry *g, const char *image, const Span *rows,
+                         const Span *columns) noexcept nogil:
+    cdef Rectangle r
+    cdef Py_ssize_t iy, ix
+    r.y = rows[0]
+    r.x = columns[0]
+    r.origin = image
+    r.y_step = r.x_step = 0
+    if rows.tap_first == rows.tap_last or columns.tap_first == columns.tap_last:
+        r.y.tap_first = r.y.tap_last = 0        # padding only
+        return r
+    iy = rows.first * g.y.stride - g.y.before + rows.tap_first * g.y.dilation
+    ix = columns.first * g.x.stride - g.x.before + columns.tap_first * g.x.dilation
+    r.origin += (iy * g.x.size + ix) * g.ic * g.itemsize
+    # Two windows with a common tap inside the image: the stride is below the image's size.
+    if rows.last - rows.first > 1:
+        r.y_step = g.y.stride * g.x.size * g.ic
+    if columns.last - columns.first > 1:
+        r.x_step = g.x.stride * g.ic
+    return r
+
+
+cdef Py_ssize_t list_taps(const Geometry *g, const Rectangle *r, pycnn_tap *taps,
+                          Py_ssize_t *run) noexcept nogil:
+    """Contiguous runs of products: whole filter rows where (kx, c) is contiguous in the image."""
+    cdef Py_ssize_t ky, kx, n = 0
+    cdef Py_ssize_t rows = r.y.tap_last - r.y.tap_first, columns = r.x.tap_last - r.x.tap_first
+    cdef bint whole_rows = columns == 1 or (g.x.dilation == 1 and g.group_ic == g.ic)
+    run[0] = columns * g.group_ic if whole_rows else g.group_ic
+    for ky in range(rows):
+        for kx in range(1 if whole_rows else columns):
+            taps[n].x = (ky * g.y.dilation * g.x.size + kx * g.x.dilation) * g.ic
+            taps[n].w = ((r.y.tap_first + ky) * g.x.kernel + r.x.tap_first + kx) * g.group_ic
+            n += 1
+    return n
+
+
+cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *block,
+                           const Rectangle *r, char *out, Py_ssize_t out_row_step,
+                           pycnn_tap *taps) noexcept nogil:
+    """Tiles of pixels x filters, along the longer side; `out` is the first pixel."""
+    cdef pycnn_line line
+    cdef Py_ssize_t group_panels = g.panels // g.groups
+    cdef Py_ssize_t panel, group, f, lane, i, n_lines, step, out_step
+    cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
+    cdef bint across = breadth >= height or breadth >= g.kernels.direct_pixels
+    cdef const char *origin
+    line.taps = taps
+    line.n_taps = list_taps(g, r, taps, &line.run)
+    line.activation = call.activation
+    line.slope = call.slope
+    if across:
+        line.n_pixels, line.x_step, line.out_step = breadth, r.x_step, g.oc
+        n_lines, step, out_step = height, r.y_step, out_row_step
+    else:
+        line.n_pixels, line.x_step, line.out_step = height, r.y_step, out_row_step
+        n_lines, step, out_step = breadth, r.x_step, g.oc
+    for panel in range(block.first_panel, block.last_panel):
+        group = panel // group_panels
+        f = panel % group_panels * 2 * g.kernels.lanes
+        lane = group * g.group_lanes + f
+        origin = r.origin + group * g.group_ic * g.itemsize
+        line.n_filters = min(2 * g.kernels.lanes, g.group_oc - f)
+        line.w_step = panel_width(g, f)
+        line.w = call.filters + lane * g.products * g.itemsize
+        line.bias = call.bias + lane * g.itemsize
+        for i in range(n_lines):
+            line.x = origin + i * step * g.itemsize
+            line.out = out + (i * out_step + group * g.group_oc + f) * g.itemsize
+            g.kernels.direct(&line)
+
+
+cdef void direct_planes(const Geometry *g, const Call *call, const Block *block,
+                        const Rectangle *r, char *out, Py_ssize_t out_row_step,
+                        Py_ssize_t out_plane_step, pycnn_tap *taps, char *line) noexcept nogil:
+    """direct_rectangle into planes, by way of a line of `planes_columns` pixels."""
+    cdef Rectangle part = r[0]
+    cdef Py_ssize_t y, x, n
+    part.y.first, part.y.last = 0, 1
+    part.x.first = 0
+    for y in range(r.y.last - r.y.first):
+        x = 0
+        while x < r.x.last - r.x.first:
+            n = part.x.last = min(planes_columns(g), r.x.last - r.x.first - x)
+            part.origin = r.origin + (y * r.y_step + x * r.x_step) * g.itemsize
+            direct_rectangle(g, call, block, &part, line, 0, taps)
+            g.kernels.split(line, g.oc, n * g.oc, out + (y * out_row_step + x) * g.itemsize,
+                            out_plane_step)
+            x += n
+
+
+cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectangle *r, char *out,
+                              Py_ssize_t out_row_step, pycnn_tap *taps) noexcept nogil:
+    cdef pycnn_line line
+    cdef Py_ssize_t i
+    line.taps = taps
+    line.n_taps = list_taps(g, r, taps, &line.run)
+    for i in range(line.n_taps):
+        taps[i].w *= g.oc
+    line.w = call.filters
+    line.bias = call.bias
+    line.activation = call.activation
+    line.slope = call.slope
+    line.n_filters = line.out_step = g.oc
+    line.n_pixels = r.x.last - r.x.first
+    line.x_step = r.x_step
+    for i in range(r.y.last - r.y.first):
+        line.x = r.origin + i * r.y_step * g.itemsize
+        line.out = out + i * out_row_step * g.itemsize
+        g.kernels.depthwise(&line)
+
+
+# ---- blocks of one image ------------------------------------------------------------------------
+
+cdef inline Py_ssize_t taps_bytes(const Geometry *g) noexcept nogil:
+    cdef Py_ssize_t n = g.y.kernel * g.x.kernel
+    if g.algorithm == PLANES:
+        n = max(n, g.products)
+    return (n * <Py_ssize_t> sizeof(pycnn_tap) + 63) & ~63
+
+
+cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexcept nogil:
+    """What one thread needs, besides input, output and packed filters, for blocks so wide."""
+    if g.algorithm == AMX:
+        return amx_scratch_bytes(g, columns)
+    if g.algorithm == WINOGRAD:
+        return winograd_scratch_bytes(g)
+    return taps_bytes(g) + ((planes_bytes(g) + 63) & ~63 if g.algorithm == PLANES else 0)
+
+
+cdef bint conv_block(
+    const Geometry *g, const Call *call, const char *image, const Block *block, char *out,
+    Py_ssize_t out_row_step, Py_ssize_t out_plane_step, char *scratch,
+) noexcept nogil:
+    """One block of one image; `out` is its first pixel. True when it must be computed directly.
+
+    The planes algorithm alone can also leave each filter's result in a plane of its own, where
+    `out_plane_step` is not 0.
+    """
+    cdef Span rows, columns
+    cdef Rectangle r
+    cdef Py_ssize_t i, j
+    cdef char *target
+    cdef pycnn_tap *taps = <pycnn_tap *> scratch
+    if g.algorithm == AMX:
+        return amx_block(g, call, image, block, out, out_row_step, scratch)
+    if g.algorithm == WINOGRAD:
+        return winograd_block(g, call, image, block, out, out_row_step, scratch)
+    for i in range(g.y.n_spans):
+        if overlap(&g.y.spans[i], block.top, block.bottom, &rows) <= 0:
+            continue
+        for j in range(g.x.n_spans):
+            if overlap(&g.x.spans[j], block.left, block.right, &columns) <= 0:
+                continue
+            r = rectangle(g, image, &rows, &columns)
+            target = out + ((rows.first - block.top) * out_row_step
+                            + (columns.first - block.left) * (1 if out_plane_step else g.oc)
+                            ) * g.itemsize
+            if g.algorithm == DEPTHWISE:
+                depthwise_rectangle(g, call, &r, target, out_row_step, taps)
+            elif (g.algorithm == PLANES and r.y.tap_first < r.y.tap_last
+                  and columns.last - columns.first >= g.kernels.lanes):
+                planes_rectangle(g, call, &r, target, out_row_step, out_plane_step, taps,
+                                 scratch + taps_bytes(g))
+            elif out_plane_step:
+                direct_planes(g, call, block, &r, target, out_row_step, out_plane_step, taps,
+                              scratch + taps_bytes(g))
+            else:
+                direct_rectangle(g, call, block, &r, target, out_row_step, taps)
+    return False

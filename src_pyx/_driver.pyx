@@ -1,0 +1,202 @@
+"""One call: scratch, tasks for the threads, and images handed back to the direct algorithm."""
+
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.string cimport memchr, memcpy, memset
+
+from pycnn._blocks cimport conv_block, conv_scratch_bytes
+from pycnn._engine cimport DONE, NO_MEMORY, aligned_free, num_threads, parallel, scratch_for
+from pycnn._geometry cimport AMX, DIRECT, WINOGRAD, Block, Call, Geometry, hands_back
+from pycnn._plan cimport (
+    Weights, direct_weights, free_geometry, plan_geometry, planned_directly,
+)
+from pycnn._winograd cimport tile_columns, tile_rows, winograd_rows
+
+# Input rows that all filter panels should find in the L2 cache.
+cdef Py_ssize_t BAND_BYTES = 512 * 1024
+# Multiply-adds that take about ten times as long as waking a thread.
+cdef double PRODUCTS_PER_THREAD = 2e6
+
+
+# ---- any plan -----------------------------------------------------------------------------------
+
+cdef int run(const Plan *plan, Weights *weights, const char *x, const char *bias, int activation,
+             double slope, char *out, Py_ssize_t images) noexcept nogil:
+    """So many images; those that the plan's algorithm cannot take, directly. An `Outcome`."""
+    cdef const Geometry *g = plan.geometry
+    cdef Py_ssize_t x_bytes = g.y.size * g.x.size * g.ic * g.itemsize
+    cdef Py_ssize_t image, n_marks
+    cdef int outcome = DONE
+    cdef char *scratch
+    cdef Job job
+    if weights.data is NULL:
+        return run_directly(plan, weights, x, bias, activation, slope, out, images)
+    job.plan = plan
+    job.x = x
+    job.out = out
+    job.images = images
+    plan.divide(plan, &job)
+    n_marks = images * job.marks * job.mark_sets
+    scratch = scratch_for(bias_bytes(g) + n_marks, job.scratch_bytes, job.workers)
+    if scratch is NULL:
+        return NO_MEMORY
+    start_call(g, weights, bias, activation, slope, scratch, &job.call)
+    job.scratch = scratch + bias_bytes(g)
+    job.unsafe = job.scratch + job.workers * job.scratch_bytes
+    memset(job.unsafe, 0, n_marks)
+    parallel(job.tasks, plan.task, &job, job.workers)
+    for image in range(images if plan.direct is not NULL else 0):
+        if outcome == DONE and is_unsafe(&job, image):
+            outcome = run_directly(plan, weights, x + image * x_bytes, bias, activation, slope,
+                                   out + image * plan.result_bytes, 1)
+    aligned_free(scratch)
+    return outcome
+
+
+cdef int run_directly(const Plan *plan, Weights *weights, const char *x, const char *bias,
+                      int activation, double slope, char *out, Py_ssize_t images) noexcept nogil:
+    cdef Weights *direct = direct_weights(weights, plan.direct.geometry)
+    if direct is NULL:
+        return NO_MEMORY
+    return run(plan.direct, direct, x, bias, activation, slope, out, images)
+
+
+cdef bint is_unsafe(const Job *job, Py_ssize_t image) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(job.mark_sets):
+        if memchr(job.unsafe + (i * job.images + image) * job.marks, 1, job.marks) is not NULL:
+            return True
+    return False
+
+
+cdef inline Py_ssize_t bias_bytes(const Geometry *g) noexcept nogil:
+    return (g.groups * g.group_lanes * g.itemsize + 63) & ~63
+
+
+cdef void start_call(const Geometry *g, const Weights *weights, const char *bias, int activation,
+                     double slope, char *padded_bias, Call *call) noexcept nogil:
+    """Fills in `call`; the bias gets the packed filters' empty lanes, zeros when there is none."""
+    cdef Py_ssize_t group, row = g.group_oc * g.itemsize, padded_row = g.group_lanes * g.itemsize
+    memset(padded_bias, 0, g.groups * padded_row)
+    if bias is not NULL:
+        for group in range(g.groups):
+            memcpy(padded_bias + group * padded_row, bias + group * row, row)
+    call.filters = weights.data
+    call.amx = &weights.amx
+    call.bias = padded_bias
+    call.activation = activation
+    call.slope = slope
+
+
+cdef int workers_for(double products, Py_ssize_t tasks) noexcept nogil:
+    """Threads for so many multiply-adds: each should have work for well over its wake-up."""
+    return <int> max(1, min(<double> min(num_threads(), tasks), products / PRODUCTS_PER_THREAD))
+
+
+# ---- convolution --------------------------------------------------------------------------------
+
+cdef int plan_convolution(Convolution *c, int type, int parts) noexcept nogil:
+    """Completes a convolution with a checked geometry; see `plan_geometry`. An `Outcome`."""
+    cdef const Geometry *g = &c.geometry
+    cdef int outcome = plan_geometry(&c.geometry, type, parts)
+    if outcome != DONE:
+        return outcome
+    c.plan.geometry = g
+    c.plan.result_bytes = g.y.out * g.x.out * g.oc * g.itemsize
+    c.plan.divide = divide_tiles if g.algorithm == WINOGRAD else divide
+    c.plan.task = conv_task
+    c.plan.direct = NULL
+    if hands_back(g):
+        c.direct_geometry = planned_directly(g)
+        c.direct_plan = c.plan
+        c.direct_plan.geometry = &c.direct_geometry
+        c.direct_plan.divide = divide
+        c.plan.direct = &c.direct_plan
+    return DONE
+
+
+cdef void free_convolution(Convolution *c) noexcept nogil:
+    free_geometry(&c.geometry)
+
+
+cdef Py_ssize_t band_rows(const Geometry *g) noexcept nogil:
+    """Output rows whose input fits BAND_BYTES, so that each filter panel finds it in the cache."""
+    cdef Py_ssize_t row = g.x.size * g.ic * g.itemsize
+    cdef Py_ssize_t fit = BAND_BYTES // max(row, 1)
+    if g.algorithm == AMX:
+        return min(g.y.out, g.amx_image.rows)
+    if fit <= (g.y.kernel - 1) * g.y.dilation:
+        return min(g.y.out, 4)
+    return max(1, min(g.y.out, (fit - (g.y.kernel - 1) * g.y.dilation) // g.y.stride))
+
+
+cdef void divide(const Plan *plan, Job *job) noexcept nogil:
+    """Cuts the work into tasks.  No result depends on the cuts."""
+    cdef const Geometry *g = plan.geometry
+    cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
+    cdef int workers = workers_for(products, PY_SSIZE_T_MAX)
+    # Some tasks a thread even out the load: first from rows, then from panels of filters. The
+    # matrix unit splits a band anew for every chunk of panels.
+    cdef Py_ssize_t wanted = 4 * workers if workers > 1 else 1
+    cdef Py_ssize_t wanted_chunks = workers if g.algorithm == AMX else wanted
+    job.rows = band_rows(g)
+    while job.rows > 4 and job.images * ((g.y.out - 1) // job.rows + 1) < wanted:
+        job.rows = (job.rows + 1) // 2
+    job.bands = (g.y.out - 1) // job.rows + 1
+    job.panels = g.panels
+    if g.algorithm == DIRECT or g.algorithm == AMX:
+        while (job.panels > 1 and job.images * job.bands * ((g.panels - 1) // job.panels + 1)
+                < wanted_chunks):
+            job.panels = (job.panels + 1) // 2
+    job.panel_chunks = (g.panels - 1) // job.panels + 1
+    job.tasks = job.images * job.bands * job.panel_chunks
+    job.marks, job.mark_sets = job.bands * job.panel_chunks, 1
+    job.workers = workers
+    job.scratch_bytes = conv_scratch_bytes(g, g.x.out)
+
+
+cdef void divide_tiles(const Plan *plan, Job *job) noexcept nogil:
+    """`divide` for winograd: images that are small share the packed filters."""
+    cdef const Geometry *g = plan.geometry
+    cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products / 4
+    cdef int workers = workers_for(products, PY_SSIZE_T_MAX)
+    cdef Py_ssize_t rows = job.images * tile_rows(g)
+    cdef Py_ssize_t full = 2 * g.kernels.direct_pixels // tile_columns(g) + 1
+    # Few large bands: each meets all filters anew, and each chunk of panels all pixels.
+    job.rows = rows
+    while job.rows > full and (rows - 1) // job.rows + 1 < 4 * workers and workers > 1:
+        job.rows = (job.rows + 1) // 2
+    job.bands = (rows - 1) // job.rows + 1
+    job.panels = g.panels
+    while job.panels > 1 and job.bands * ((g.panels - 1) // job.panels + 1) < workers:
+        job.panels = (job.panels + 1) // 2
+    job.panel_chunks = (g.panels - 1) // job.panels + 1
+    job.tasks = job.bands * job.panel_chunks
+    job.marks, job.mark_sets = tile_rows(g), job.panel_chunks
+    job.workers = workers
+    job.scratch_bytes = conv_scratch_bytes(g, g.x.out)
+
+
+cdef void conv_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
+    """Tasks count chunks of panels fastest, then bands, then images."""
+    cdef Job *job = <Job *> context
+    cdef const Geometry *g = job.plan.geometry
+    cdef Py_ssize_t chunk = task % job.panel_chunks, band = task // job.panel_chunks % job.bands
+    cdef Py_ssize_t image = task // job.panel_chunks // job.bands, rows
+    cdef Block block
+    block.top = band * job.rows
+    block.bottom = min(block.top + job.rows, g.y.out)
+    block.left, block.right = 0, g.x.out
+    block.first_panel = chunk * job.panels
+    block.last_panel = min(block.first_panel + job.panels, g.panels)
+    if g.algorithm == WINOGRAD:
+        # `image` is 0 here: the bands are those of the batch.
+        rows = job.images * tile_rows(g)
+        winograd_rows(
+            g, &job.call, job.x, band * job.rows, min((band + 1) * job.rows, rows),
+            block.first_panel, block.last_panel, job.out, job.scratch + worker * job.scratch_bytes,
+            <unsigned char *> job.unsafe + chunk * rows)
+        return
+    job.unsafe[task] = conv_block(
+        g, &job.call, job.x + image * g.y.size * g.x.size * g.ic * g.itemsize, &block,
+        job.out + (image * g.y.out + block.top) * g.x.out * g.oc * g.itemsize, g.x.out * g.oc,
+        0, job.scratch + worker * job.scratch_bytes)

@@ -1,0 +1,180 @@
+"""What a convolution will do: its algorithm, and its filters in the layout that it reads."""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from pycnn._amx cimport amx_plan
+from pycnn._axis cimport cut
+from pycnn._engine cimport (
+    DONE, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, amx_kernels, kernels_of,
+    pycnn_publish,
+)
+from pycnn._geometry cimport (
+    AMX, DEPTHWISE, DIRECT, PLANES, WINOGRAD, Geometry, hands_back, panel_width,
+)
+from pycnn._planes cimport planes_fit
+from pycnn._winograd cimport winograd_pack, winograd_packed_bytes, winograd_plan
+
+# Below these a matrix tile is too empty, or an image value is used too seldom to pay for its split.
+cdef Py_ssize_t AMX_FILTERS = 16
+cdef Py_ssize_t AMX_PRODUCTS = 64
+cdef Py_ssize_t AMX_USES = 64
+
+
+# ---- geometry -----------------------------------------------------------------------------------
+
+cdef int plan_geometry(Geometry *g, int type, int parts) noexcept nogil:
+    """Completes a checked geometry of both axes, n, ic, oc and groups; an `Outcome`.
+
+    `parts` are the bfloat16 numbers that stand for a float32; 0 leaves the algorithms that take
+    any numbers, the others may hand an image or filters back to them.
+    """
+    cdef int outcome
+    g.kernels = kernels_of(type)
+    g.itemsize = 4 if type == PYCNN_f32 else 8
+    # A stride that is never taken may be any number.
+    if g.y.out == 1:
+        g.y.stride = 1
+    if g.x.out == 1:
+        g.x.stride = 1
+    g.group_ic = g.ic // g.groups
+    g.group_oc = g.oc // g.groups
+    g.products = g.y.kernel * g.x.kernel * g.group_ic
+    g.x.spans = NULL
+    outcome = cut(&g.y)
+    if outcome == DONE:
+        outcome = cut(&g.x)
+    if outcome == DONE:
+        choose(g, parts)
+    else:
+        free_geometry(g)
+    return outcome
+
+
+cdef Geometry planned_directly(const Geometry *g) noexcept nogil:
+    """The same convolution by an algorithm that takes any numbers; it borrows the spans."""
+    cdef Geometry direct = g[0]
+    choose(&direct, 0)
+    return direct
+
+
+cdef void free_geometry(Geometry *g) noexcept nogil:
+    free(g.y.spans)
+    free(g.x.spans)
+    g.y.spans = g.x.spans = NULL
+
+
+cdef void choose(Geometry *g, int parts) noexcept nogil:
+    """The algorithm, and the lanes and panels its packed filters take."""
+    cdef Py_ssize_t lanes = g.kernels.lanes, full = g.group_oc // (2 * lanes) * (2 * lanes)
+    cdef Py_ssize_t rest = g.group_oc - full
+    g.group_lanes = full + (0 if rest == 0 else lanes if rest <= lanes else 2 * lanes)
+    g.panels = g.groups * ((g.group_oc - 1) // (2 * lanes) + 1)
+    g.algorithm = DIRECT
+    g.tile = 1
+    if g.groups == g.ic == g.oc and g.oc >= lanes:
+        g.algorithm = DEPTHWISE
+        g.group_lanes = 1
+    elif g.groups == 1 and g.oc <= lanes // 2 and g.x.out >= lanes and planes_fit(g):
+        g.algorithm = PLANES
+    elif (parts and g.oc >= AMX_FILTERS and g.products >= AMX_PRODUCTS
+          and g.y.kernel * g.x.kernel * g.oc >= AMX_USES and amx_plan(g, parts)):
+        g.algorithm = AMX
+        g.group_lanes = (g.oc + 15) & ~15
+        g.panels = g.amx_filters.panels
+    elif 0 < parts < 3 and winograd_plan(g):
+        g.algorithm = WINOGRAD
+
+
+# ---- packed filters -----------------------------------------------------------------------------
+
+cdef int pack(const Geometry *g, const char *filters, Weights *weights) noexcept nogil:
+    """Fills `weights`, which borrow `filters` where `hands_back`. An `Outcome`."""
+    cdef Py_ssize_t n_bytes = g.groups * g.group_lanes * g.products * g.itemsize
+    cdef bint usable = True
+    if g.algorithm == AMX:
+        n_bytes = g.amx_filters.packed_bytes
+        weights.amx = g.amx_filters
+    elif g.algorithm == WINOGRAD:
+        n_bytes = winograd_packed_bytes(g)
+    weights.filters = filters if hands_back(g) else NULL
+    weights.direct = NULL
+    weights.data = <char *> aligned_alloc(n_bytes)
+    if weights.data is NULL:
+        return NO_MEMORY
+    if g.algorithm == AMX:
+        usable = amx_kernels().pack(&weights.amx, <const float *> filters, weights.data)
+    elif g.algorithm == WINOGRAD:
+        usable = winograd_pack(g, <const float *> filters, weights.data)
+    elif g.itemsize == 4:
+        pack_panels(g, <const float *> filters, <float *> weights.data)
+    else:
+        pack_panels(g, <const double *> filters, <double *> weights.data)
+    if not usable:
+        aligned_free(weights.data)
+        weights.data = NULL
+    return DONE
+
+
+cdef Weights *direct_weights(Weights *weights, const Geometry *direct) noexcept nogil:
+    """The same filters for `direct`, packed by whoever wants them first; NULL: out of memory."""
+    cdef Weights *mine = <Weights *> pycnn_publish(<void **> &weights.direct, NULL)
+    cdef Weights *shared
+    if mine is not NULL:
+        return mine
+    mine = <Weights *> calloc(1, sizeof(Weights))
+    if mine is NULL:
+        return NULL
+    if pack(direct, weights.filters, mine) != DONE:
+        free(mine)
+        return NULL
+    shared = <Weights *> pycnn_publish(<void **> &weights.direct, mine)
+    if shared is not mine:
+        free_weights(mine)
+        free(mine)
+    return shared
+
+
+cdef void free_weights(Weights *weights) noexcept nogil:
+    aligned_free(weights.data)
+    if weights.direct is not NULL:
+        free_weights(weights.direct)
+        free(weights.direct)
+
+
+ctypedef fused floating:
+    float
+    double
+
+
+cdef void pack_panels(const Geometry *g, const floating *filters, floating *packed) noexcept nogil:
+    """(F, KH, KW, C) to panels of [product][lane], zeros in the lanes behind the last filter.
+
+    Depthwise: (C, KH, KW) to [tap][channel].
+    """
+    cdef Py_ssize_t _group, f, width, used
+    if g.algorithm == DEPTHWISE:
+        transpose(filters, g.oc, g.products, packed, g.oc)
+        return
+    for _group in range(g.groups):
+        f = 0
+        while f < g.group_oc:
+            width = panel_width(g, f)
+            used = min(width, g.group_oc - f)
+            if used < width:
+                memset(packed, 0, width * g.products * sizeof(floating))
+            transpose(filters, used, g.products, packed, width)
+            packed += width * g.products
+            filters += used * g.products
+            f += used
+
+
+cdef void transpose(const floating *rows, Py_ssize_t n_rows, Py_ssize_t n_columns, floating *out,
+                    Py_ssize_t out_step) noexcept nogil:
+    """out[column][row] = rows[row][column], in blocks of columns whose lines stay in L1."""
+    cdef Py_ssize_t row, column, first, last
+    for first in range(0, n_columns, 16):
+        last = min(first + 16, n_columns)
+        for row in range(n_rows):
+            for column in range(first, last):
+                out[column * out_step + row] = rows[row * n_columns + column]
