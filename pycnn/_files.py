@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import stat
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from pycnn._disk import BadFile, check_target, open_regular, write_files
+from pycnn._npy import read_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,11 +54,7 @@ def reason(error: BaseException) -> str:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        # Opening a FIFO would wait for its writer, and a device has no end.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            kind = "a directory" if path.is_dir() else "not a regular file"
-            raise Problem(f"cannot read {str(path)!r}: it is {kind}")
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             yield stream
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         raise Problem(f"cannot read {str(path)!r}: {reason(error)}") from error
@@ -202,15 +199,9 @@ def read_filters(path: Path, *, channels: int | None) -> NDArray[Any]:
     """
     with _opened(path) as stream:
         try:
-            # Not np.load, which takes anything unknown for a pickle and archives for an array.
-            filters = np.lib.format.read_array(stream, allow_pickle=False)
-        except MemoryError:
-            raise
-        except Exception as error:
-            # The header is Python source; reading it can fail in many ways.
-            raise Problem(f"cannot read {str(path)!r} as an .npy file: {reason(error)}") from error
-    if filters.dtype.kind not in "biuf" or filters.dtype.itemsize > 8:  # not longdouble
-        raise Problem(f"the filters in {str(path)!r} must be numbers, not {filters.dtype}")
+            filters = read_array(stream, os.fstat(stream.fileno()).st_size)
+        except BadFile as error:
+            raise Problem(f"cannot read {str(path)!r} as an .npy file: {error}") from error
     wanted = "(F, KH, KW)" if channels is None else f"(F, KH, KW, {channels})"
     fits = filters.ndim == 3 if channels is None else filters.shape[3:] == (channels,)
     if not fits or filters.size == 0:
@@ -241,20 +232,13 @@ def check_targets(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
     """
     taken = {os.path.realpath(path): f"the input {str(path)!r}" for path in inputs}
     for target in targets:
-        real = os.path.realpath(target)
+        try:
+            real = str(check_target(target)[0])
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+            raise Problem(f"cannot write {str(target)!r}: {reason(error)}") from error
         if real in taken:
             raise Problem(f"cannot write {str(target)!r}: it would overwrite {taken[real]}")
         taken[real] = repr(str(target))
-        try:
-            mode = os.lstat(real).st_mode
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise Problem(f"cannot write {str(target)!r}: {reason(error)}") from error
-        # Renaming a file over a device such as /dev/null would remove the device.
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise Problem(f"cannot write {str(target)!r}: it is {kind}")
 
 
 def publish(writers: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
@@ -272,25 +256,14 @@ def publish(writers: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
         If a file cannot be written. What was there before is then still there.
     """
     made: list[Path] = []
-    written: list[tuple[Path, Path]] = []
-    target = Path()
     try:
-        for target, write in writers.items():
-            real = Path(os.path.realpath(target))  # a link keeps pointing to its file
-            _make_directory(real.parent, made)
-            # In the same directory, because a rename does not cross file systems.
-            temporary = real.parent / f".pycnn-{secrets.token_hex(8)}.tmp"
-            written.append((temporary, real))
-            with open(temporary, "xb") as stream:
-                write(stream)
-        for temporary, target in written:
-            os.replace(temporary, target)
+        for target in writers:
+            _make_directory(Path(os.path.realpath(target)).parent, made)
+        write_files(writers)
         made.clear()
     except OSError as error:
-        raise Problem(f"cannot write {str(target)!r}: {reason(error)}") from error
+        raise Problem(f"cannot write {str(error.filename)!r}: {reason(error)}") from error
     finally:
-        for temporary, _ in written:
-            temporary.unlink(missing_ok=True)
         for directory in reversed(made):
             with contextlib.suppress(OSError):  # somebody else has put a file there by now
                 directory.rmdir()
@@ -301,5 +274,5 @@ def _make_directory(directory: Path, made: list[Path]) -> None:
     if not directory.is_dir():
         if directory.parent != directory:
             _make_directory(directory.parent, made)
-        directory.mkdir()
         made.append(directory)
+        directory.mkdir(exist_ok=True)  # another process may have been faster

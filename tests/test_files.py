@@ -3,7 +3,6 @@
 import io
 import os
 import socket
-import stat
 import struct
 import zlib
 from pathlib import Path
@@ -221,7 +220,7 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
     places = {
-        tmp_path / "folder": "it is a directory",
+        tmp_path / "folder": "Is a directory",
         tmp_path / "dangling": "No such file",
         tmp_path / "loop": "symbolic link",
         tmp_path / "missing": "No such file",
@@ -284,13 +283,18 @@ def npy_claiming(shape, descr="<f4"):
     return stream.getvalue() + bytes(64)
 
 
+def npy_with_header(header):
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64)
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["?", "i1", "<u2", ">i8", "<f2", ">f4", "<f8"])
 def test_filters_of_any_real_dtype(tmp_path, dtype, order):
     filters = np.arange(-9, 9).reshape(2, 3, 3).astype(dtype, order=order)
     np.save(tmp_path / "f.npy", filters)
     read = read_filters(tmp_path / "f.npy", channels=None)
-    assert read.dtype == filters.dtype
+    assert read.dtype == filters.dtype.newbyteorder("=")
+    assert read.flags.c_contiguous
     np.testing.assert_array_equal(read, filters)
 
 
@@ -308,25 +312,30 @@ def archive():
 WHOLE = npy(np.ones((2, 3, 3)))
 
 NOT_FILTERS = {
-    "empty.npy": (b"", "EOF"),
-    "text.npy": (b"1 2 3\n" * 10, "magic"),
-    "image.png": (encoded("PNG"), "magic"),
-    "archive.npz": (archive(), "magic"),
-    "half.npy": (WHOLE[:-60], "as an .npy file"),
-    "header-only.npy": (WHOLE[:128], "as an .npy file"),
-    "half-header.npy": (WHOLE[:50], "EOF"),
-    "version.npy": (WHOLE[:6] + b"\x09" + WHOLE[7:], "version"),
-    "code.npy": (WHOLE.replace(b"'<f8'", b"f( )!"), "as an .npy file"),
-    "pickle.npy": (npy(np.array([[[None]]]), allow_pickle=True), "Object arrays cannot be loaded"),
-    "enormous.npy": (npy_claiming((2**40, 3, 3)), "Unable to allocate|as an .npy file"),
-    "overflowing.npy": (npy_claiming((2**62, 2**62, 4)), "as an .npy file"),
-    "negative.npy": (npy_claiming((-1, 3, 3)), "as an .npy file"),
-    "text-shape.npy": (npy_claiming(("a", 3, 3)), "as an .npy file"),
-    "complex.npy": (npy(np.ones((2, 3, 3), complex)), "must be numbers, not complex128"),
-    "strings.npy": (npy(np.full((2, 3, 3), "a")), "must be numbers, not <U1"),
-    "dates.npy": (npy(np.zeros((2, 3, 3), "M8[s]")), "must be numbers, not datetime64"),
-    "records.npy": (npy(np.zeros((2, 3, 3), "f4,f4")), "must be numbers"),
-    "long.npy": (npy(np.ones((2, 3, 3), np.longdouble)), "must be numbers, not"),
+    "empty.npy": (b"", r"begins with b''; expected"),
+    "text.npy": (b"1 2 3\n" * 10, "begins with"),
+    "image.png": (encoded("PNG"), "begins with"),
+    "archive.npz": (archive(), "begins with"),
+    "half.npy": (WHOLE[:-60], "holds 84 bytes of numbers; expected 144 for shape"),
+    "header-only.npy": (WHOLE[:128], "holds 0 bytes"),
+    "two.npy": (WHOLE + WHOLE, "holds 416 bytes"),
+    "half-header.npy": (WHOLE[:50], "header is"),
+    "version.npy": (WHOLE[:6] + b"\x09" + WHOLE[7:], "begins with"),
+    "code.npy": (WHOLE.replace(b"'<f8'", b"f( )!"), "header is"),
+    "deep.npy": (npy_with_header(b"(" * 5000), "header is"),
+    "minus.npy": (npy_with_header(b"-" * 60_000 + b"1"), "header is"),
+    "pickle.npy": (npy(np.array([[[None]]]), allow_pickle=True), r"dtype is '\|O'"),
+    "enormous.npy": (npy_claiming((2**40, 3, 3)), "holds 64 bytes"),
+    "overflowing.npy": (npy_claiming((2**62, 2**62, 4)), "is too large"),
+    "empty-overflowing.npy": (npy_claiming((2**62, 0, 4)), "is too large"),
+    "dimensions.npy": (npy_claiming((1,) * 33), "has 33 dimensions; expected at most 32"),
+    "negative.npy": (npy_claiming((-1, 3, 3)), "header is"),
+    "text-shape.npy": (npy_claiming(("a", 3, 3)), "header is"),
+    "complex.npy": (npy(np.ones((2, 3, 3), complex)), "dtype is '<c16'; expected"),
+    "strings.npy": (npy(np.full((2, 3, 3), "a")), "dtype is '<U1'; expected"),
+    "dates.npy": (npy(np.zeros((2, 3, 3), "M8[s]")), r"dtype is '<M8\[s\]'; expected"),
+    "records.npy": (npy(np.zeros((2, 3, 3), "f4,f4")), "header is"),
+    "long.npy": (npy(np.ones((2, 3, 3), np.longdouble)), "dtype is '<f16'; expected"),
     "one.npy": (npy(np.ones((3, 3))), r"have shape \(3, 3\), not \(F, KH, KW\)$"),
     "scalar.npy": (npy(np.ones(())), r"have shape \(\), not"),
     "none.npy": (npy(np.ones((0, 3, 3))), r"have shape \(0, 3, 3\), not"),
@@ -338,7 +347,7 @@ NOT_FILTERS = {
 def test_what_are_not_filters_is_refused(tmp_path, name):
     content, words = NOT_FILTERS[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises((Problem, MemoryError), match=words) as caught:
+    with pytest.raises(Problem, match=words) as caught:
         read_filters(tmp_path / name, channels=None)
     assert "\n" not in str(caught.value)
 
@@ -375,18 +384,6 @@ def test_files_are_published_with_their_folders(tmp_path):
     assert (tmp_path / "a" / "b" / "one").read_bytes() == b"1"
 
 
-def test_an_older_file_is_replaced_and_the_umask_counts(tmp_path):
-    target = tmp_path / "old"
-    target.write_bytes(b"a longer old content")
-    before = os.umask(0o027)
-    try:
-        publish({target: lambda stream: stream.write(b"new")})
-    finally:
-        os.umask(before)
-    assert target.read_bytes() == b"new"
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
-
-
 def test_a_link_keeps_pointing_to_its_file(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to("elsewhere/file")
@@ -420,12 +417,12 @@ def test_when_one_file_cannot_be_written_none_is(tmp_path, error):
 
 @pytest.mark.parametrize("function", ["replace", "mkdir"])
 def test_a_forbidden_folder_is_named(tmp_path, monkeypatch, function):
-    def forbid(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
+    def forbid(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", path)
 
     # Not by the folder's mode, which a super-user's tests would not feel.
     monkeypatch.setattr(os, function, forbid)
-    with pytest.raises(Problem, match=r"cannot write '.*file': Permission denied"):
+    with pytest.raises(Problem, match=r"cannot write '.*(file|new)': Permission denied"):
         publish({tmp_path / "new" / "file": lambda stream: stream.write(b"1")})
     monkeypatch.undo()
     assert listing(tmp_path) == []
@@ -450,11 +447,12 @@ def test_targets_that_must_not_be_replaced(tmp_path):
         tmp_path / "input": "would overwrite the input",
         tmp_path / "folder" / ".." / "input": "would overwrite the input",
         tmp_path / "link": "would overwrite the input",
-        tmp_path / "folder": "it is a directory",
+        tmp_path / "folder": "Is a directory",
         tmp_path / "null": "not a regular file",
         Path(os.devnull): "not a regular file",
         tmp_path / "input" / "inside": "Not a directory",
         tmp_path / ("x" * 300): "too long",
+        tmp_path / "nul\0byte": "null",
     }
     for target, words in refused.items():
         with pytest.raises(Problem, match=words):
