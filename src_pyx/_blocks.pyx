@@ -117,6 +117,7 @@ cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectang
     cdef Py_ssize_t i
     line.taps = taps
     line.n_taps = list_taps(g, r, taps, &line.run)
+    line.run = r.x.tap_last - r.x.tap_first
     for i in range(line.n_taps):
         taps[i].w *= g.oc
     line.w = call.filters

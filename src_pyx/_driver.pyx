@@ -11,8 +11,8 @@ from pycnn._plan cimport (
 )
 from pycnn._winograd cimport tile_columns, tile_rows, winograd_rows
 
-# Input rows that all filter panels should find in the L2 cache.
-cdef Py_ssize_t BAND_BYTES = 512 * 1024
+# What all filter panels should find in the L2 cache.
+cdef Py_ssize_t BAND_BYTES = 768 * 1024
 # Multiply-adds that take about ten times as long as waking a thread.
 cdef double PRODUCTS_PER_THREAD = 2e6
 
@@ -119,14 +119,15 @@ cdef void free_convolution(Convolution *c) noexcept nogil:
 
 
 cdef Py_ssize_t band_rows(const Geometry *g) noexcept nogil:
-    """Output rows whose input fits BAND_BYTES, so that each filter panel finds it in the cache."""
-    cdef Py_ssize_t row = g.x.size * g.ic * g.itemsize
-    cdef Py_ssize_t fit = BAND_BYTES // max(row, 1)
+    """Output rows that fit BAND_BYTES with their input, which each filter panel meets again."""
+    cdef Py_ssize_t in_row = g.x.size * g.ic * g.itemsize, out_row = g.x.out * g.oc * g.itemsize
+    cdef Py_ssize_t above = (g.y.kernel - 1) * g.y.dilation
     if g.algorithm == AMX:
         return min(g.y.out, g.amx_image.rows)
-    if fit <= (g.y.kernel - 1) * g.y.dilation:
+    if above >= BAND_BYTES // max(in_row, 1):
         return min(g.y.out, 4)
-    return max(1, min(g.y.out, (fit - (g.y.kernel - 1) * g.y.dilation) // g.y.stride))
+    return max(1, min(g.y.out, (BAND_BYTES - above * in_row)
+                      // max(g.y.stride * in_row + out_row, 1)))
 
 
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:

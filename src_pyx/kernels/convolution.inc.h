@@ -92,7 +92,10 @@ NAME(direct_line)(const pycnn_line *line, const int vectors)
 {
     const T *x = line->x;
     T *out = line->out;
-    ptrdiff_t tiles = (line->n_pixels + TILE_PIXELS - 1) / TILE_PIXELS;
+    /* Pixels a multiple of 4 KiB apart share the eight or twelve ways of one set of the L1 cache. */
+    const int aliased = line->x_step * (ptrdiff_t)sizeof(T) % 4096 == 0;
+    const ptrdiff_t most = TILE_PIXELS > 7 && aliased ? 7 : TILE_PIXELS;
+    ptrdiff_t tiles = (line->n_pixels + most - 1) / most;
     for (ptrdiff_t left = line->n_pixels; left > 0; tiles--) {
         const ptrdiff_t pixels = (left + tiles - 1) / tiles;
         switch (pixels) {
@@ -200,7 +203,19 @@ static void NAME(planes)(const pycnn_line *line)
 /* ---- depthwise ------------------------------------------------------------------------------- */
 
 static inline __attribute__((always_inline)) void
-NAME(depthwise_tile)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels)
+NAME(depthwise_store)(const pycnn_line *line, const VECTOR *sum, ptrdiff_t pixel,
+                      ptrdiff_t channel, const int pixels)
+{
+    T *out = (T *)line->out + pixel * line->out_step + channel;
+    const VECTOR bias = LOAD((const T *)line->bias + channel);
+    UNROLL for (int p = 0; p < pixels; p++)
+        STORE(out + p * line->out_step,
+              NAME(activate)(sum[p] + bias, line->activation, (T)line->slope));
+}
+
+/* Any taps: a load for each product. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_taps)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels)
 {
     const T *x = (const T *)line->x + pixel * line->x_step + channel;
     const T *w = (const T *)line->w + channel;
@@ -214,16 +229,40 @@ NAME(depthwise_tile)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel,
         UNROLL for (int p = 0; p < pixels; p++)
             sum[p] += LOAD(xt + p * line->x_step) * filter;
     }
-
-    T *out = (T *)line->out + pixel * line->out_step + channel;
-    const VECTOR bias = LOAD((const T *)line->bias + channel);
-    UNROLL for (int p = 0; p < pixels; p++)
-        STORE(out + p * line->out_step,
-              NAME(activate)(sum[p] + bias, line->activation, (T)line->slope));
+    NAME(depthwise_store)(line, sum, pixel, channel, pixels);
 }
 
-/* n_filters >= LANES channels: the caller sends fewer to `direct`. */
-static void NAME(depthwise)(const pycnn_line *line)
+/* Filter rows of `columns` taps over pixels `stride` columns apart: neighbours share image vectors,
+ * and each is loaded once for all the pixels it serves. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_rows)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels,
+                     const int columns, const int stride)
+{
+    const ptrdiff_t step = line->taps[1].x - line->taps[0].x;
+    const T *x = (const T *)line->x + pixel * line->x_step + channel;
+    const T *w = (const T *)line->w + channel;
+    VECTOR sum[DEPTHWISE_PIXELS];
+
+    UNROLL for (int p = 0; p < pixels; p++)
+        sum[p] = (VECTOR){0};
+    for (ptrdiff_t t = 0; t < line->n_taps; t += columns) {
+        const T *xt = x + line->taps[t].x;
+        VECTOR filter[5];
+        UNROLL for (int k = 0; k < columns; k++)
+            filter[k] = LOAD(w + line->taps[t + k].w);
+        UNROLL for (int j = 0; j < (pixels - 1) * stride + columns; j++, xt += step) {
+            const VECTOR column = LOAD(xt);
+            UNROLL for (int p = 0; p < pixels; p++)
+                if (j >= p * stride && j - p * stride < columns)
+                    sum[p] += column * filter[j - p * stride];
+        }
+    }
+    NAME(depthwise_store)(line, sum, pixel, channel, pixels);
+}
+
+/* Tiles of almost equal width; columns = 0 for any taps. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_line)(const pycnn_line *line, const int columns, const int stride)
 {
     ptrdiff_t tiles = (line->n_pixels + DEPTHWISE_PIXELS - 1) / DEPTHWISE_PIXELS;
     for (ptrdiff_t pixel = 0; pixel < line->n_pixels; tiles--) {
@@ -235,7 +274,10 @@ static void NAME(depthwise)(const pycnn_line *line)
             switch (pixels) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
-        NAME(depthwise_tile)(line, pixel, at, n);                                                  \
+        if (columns == 0)                                                                          \
+            NAME(depthwise_taps)(line, pixel, at, n);                                              \
+        else                                                                                       \
+            NAME(depthwise_rows)(line, pixel, at, n, columns, stride);                             \
         break;
                 CASE(1) CASE(2) CASE(3) CASE(4)
 #if DEPTHWISE_PIXELS > 4
@@ -246,4 +288,21 @@ static void NAME(depthwise)(const pycnn_line *line)
         }
         pixel += pixels;
     }
+}
+
+/* n_filters >= LANES channels: the caller sends fewer to `direct`. */
+static void NAME(depthwise)(const pycnn_line *line)
+{
+    const ptrdiff_t columns = line->n_taps > 1 && line->n_pixels > 1 ? line->run : 0;
+    const ptrdiff_t step = columns > 1 ? line->taps[1].x - line->taps[0].x : 0;
+    if (columns == 3 && line->x_step == step)
+        NAME(depthwise_line)(line, 3, 1);
+    else if (columns == 3 && line->x_step == 2 * step)
+        NAME(depthwise_line)(line, 3, 2);
+    else if (columns == 5 && line->x_step == step)
+        NAME(depthwise_line)(line, 5, 1);
+    else if (columns == 5 && line->x_step == 2 * step)
+        NAME(depthwise_line)(line, 5, 2);
+    else
+        NAME(depthwise_line)(line, 0, 0);
 }

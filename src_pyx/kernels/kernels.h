@@ -46,7 +46,7 @@ typedef struct {
     void *out;
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
-    ptrdiff_t run;            /* direct: products per tap */
+    ptrdiff_t run;            /* direct: products per tap; depthwise: taps per filter row */
     ptrdiff_t w_step;         /* direct, planes: elements from one product's filters to the next's */
     ptrdiff_t n_pixels;
     ptrdiff_t n_filters;      /* outputs per pixel to store */

@@ -81,7 +81,7 @@ static void check_level(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
     const ptrdiff_t lanes = kernels->lanes;
-    pycnn_tap taps[6];
+    pycnn_tap taps[10];
     is_double = type == PYCNN_f64;
     store(x_data, x);
     store(w_data, w);
@@ -97,7 +97,7 @@ static void check_level(const pycnn_level *level, int type)
             line.x_step = 3 + filters % 4;
             line.w_step = filters <= lanes ? lanes : 2 * lanes;
             line.out_step = filters + pixels % 2;
-            for (int t = 0; t < 6; t++)
+            for (int t = 0; t < 10; t++)
                 taps[t] = (pycnn_tap){t * 41, t * line.run};
             check(kernels, 'd', line, level->name);
             if (pixels >= lanes && filters <= 8) {
@@ -105,9 +105,13 @@ static void check_level(const pycnn_level *level, int type)
                 check(kernels, 'p', line, level->name);
             }
             if (filters >= lanes) {
-                line.x_step = line.out_step = filters + 1;
-                for (int t = 0; t < 6; t++)
-                    taps[t] = (pycnn_tap){t * 41, t * filters};
+                /* rows of one to five taps, `filters` apart, and pixels one to three taps apart */
+                line.run = 1 + pixels % 5;
+                line.n_taps = line.run * (filters % 3);
+                line.out_step = filters + 1;
+                line.x_step = filters * (1 + (pixels + filters) % 3);
+                for (int t = 0; t < 10; t++)
+                    taps[t] = (pycnn_tap){t / line.run * 41 + t % line.run * filters, t * filters};
                 check(kernels, 'w', line, level->name);
             }
         }
