@@ -86,8 +86,9 @@ cdef void choose(Pooling *g) noexcept nogil:
     cdef double one, two, columns, reach = (kw - 1) * g.x.dilation + 1
     cdef Py_ssize_t line
 
-    # The kernel itself shuffles pairs of single numbers, as the fused stage's planes have them.
-    cdef bint pairs = (g.channels == 1 and g.x.kernel == g.x.stride == 2 and g.x.dilation == 1
+    # The kernel itself shuffles pairs of pixels apart, where whole pixels fill a vector.
+    cdef bint pairs = (narrow and g.channels <= 8 and g.channels & (g.channels - 1) == 0
+                       and g.x.kernel == g.x.stride == 2 and g.x.dilation == 1
                        and g.itemsize >= 4)
 
     # More columns between two windows than lanes: element by element is no slower.

@@ -98,22 +98,31 @@ INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, cons
     }
 }
 
-/* One channel, two taps side by side, stride 2; returns how many of the windows are done. */
-INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int mean)
+/* Few channels, two taps side by side, stride 2: the columns of a vector of windows are two vectors,
+ * which are shuffled apart into all first taps and all second ones.  Returns how many windows are
+ * done. */
+INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const int mean)
 {
+    const int step = (int)LANES / channels;
     ptrdiff_t p = 0;
-    for (; sizeof(T) >= 4 && p + LANES <= w->pixels; p += LANES) {
-        const T *x = (const T *)w->x + 2 * p;
+    for (; p + step <= w->pixels; p += step) {
+        const T *x = (const T *)w->x + 2 * p * channels;
         VECTOR best = {0};
         for (ptrdiff_t r = 0; r < w->rows; r++, x += w->row_step) {
-            const VECTOR pixels[2] = {LOAD(x), LOAD(x + LANES)};
-            const VECTOR even = NAME(pick)(pixels, 2, 0, 2), odd = NAME(pick)(pixels, 2, 1, 2);
-            best = r == 0 ? even : NAME(combine)(even, best, mean);
-            best = NAME(combine)(odd, best, mean);
+            const VECTOR low = LOAD(x), high = LOAD(x + LANES);
+            NAME(mask) first, second;
+            UNROLL for (int i = 0; i < LANES; i++) {
+                const int at = 2 * (i / channels) * channels + i % channels;
+                first[i] = at;
+                second[i] = at + channels;
+            }
+            const VECTOR left = SHUFFLE(low, high, first), right = SHUFFLE(low, high, second);
+            best = r == 0 ? left : NAME(combine)(left, best, mean);
+            best = NAME(combine)(right, best, mean);
         }
         if (mean)
             best /= (T)w->count;
-        STORE((T *)w->out + p, best);
+        STORE((T *)w->out + p * channels, best);
     }
     return p;
 }
@@ -121,8 +130,16 @@ INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int mean)
 INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
 {
     const ptrdiff_t channels = w->channels;
-    const int pairs = channels == 1 && w->taps == 2 && w->tap_step == 1 && w->pixel_step == 2;
-    ptrdiff_t p = pairs ? NAME(pairs)(w, mean) : 0;
+    ptrdiff_t p = 0;
+    if (sizeof(T) >= 4 && w->taps == 2 && w->tap_step == channels && w->pixel_step == 2 * channels)
+        switch (channels) {
+#define CASE(n)                                                                                    \
+    case n:                                                                                        \
+        p = n < LANES ? NAME(pairs)(w, n < LANES ? n : 1, mean) : 0;                               \
+        break;
+            CASE(1) CASE(2) CASE(4) CASE(8)
+#undef CASE
+        }
     const T *x = (const T *)w->x + p * w->pixel_step;
     T *out = (T *)w->out + p * channels;
     for (; p < w->pixels; p++, x += w->pixel_step, out += channels) {
