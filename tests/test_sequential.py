@@ -143,6 +143,15 @@ def test_a_batch_is_its_images(rng, dtype):
     assert net(x[:0]).shape == (0, 9)
 
 
+def test_a_batch_that_outgrows_the_cache(rng):
+    """It goes through in parts, with the same bits."""
+    net = Sequential([Conv2D(16, 3, padding="same", seed=0), ReLU(), GlobalAvgPool2D()])
+    x = images(rng, 7, (150, 150, 4))
+    batch = net(x)
+    assert 1 <= net._plans[x.shape[1:]].samples < 7
+    assert_same_bits(batch, np.stack([net(image) for image in x]))
+
+
 def test_float64_images_are_normalised_in_float64(rng):
     """Folded into float32 filters the statistics would lose half their digits."""
     conv = Conv2D(4, 3, seed=0, input_shape=(9, 9, 3))
@@ -243,7 +252,7 @@ def test_predict_reads_a_generator_a_batch_at_a_time():
             yield np.full((4, 4, 1), index)
 
     seen = []
-    run, net._plan_for = net._plan_for, lambda shape: seen.append(len(asked)) or run(shape)
+    run, net._run = net._run, lambda batch: seen.append(len(asked)) or run(batch)
     np.testing.assert_array_equal(net.predict(samples(), 4)[:, 0], np.arange(10))
     assert seen == [4, 8, 10]
 

@@ -6,6 +6,7 @@ two. Dropout goes. Elementwise layers overwrite what was made on the way.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,6 +35,10 @@ class _Stage(NamedTuple):
     shape: Shape  # of its input
 
 
+# Numbers that a step may read and write at once to stay in the cache, or near it: 4 MiB in float32.
+_NEAR = 2**20
+
+
 class Plan:
     """The steps of a network for samples of one shape; calling it takes a batch through them.
 
@@ -41,20 +46,23 @@ class Plan:
     ----------
     fresh : bool
         Whether the result's memory is nobody else's.
+    samples : int
+        How many samples to take through all steps before the next: more would leave the cache.
     """
 
-    __slots__ = ("fresh", "output_shape", "steps")
+    __slots__ = ("fresh", "samples", "steps")
 
     def __init__(self, placed: Iterable[tuple[str, Layer]], shape: Shape, *, fresh: bool) -> None:
         stages: deque[_Stage] = deque()
         for who, layer in placed:
             stages.append(_Stage(who, layer, shape))
             shape = layer._output_shape(shape, who)
-        self.output_shape = shape
+        last = shape
         for who, layer, shape in stages:  # all of them fit
             layer._build(shape, who)
         stages = deque(stage for stage in stages if not isinstance(stage.layer, Dropout))
         self.steps: list[Step] = []
+        largest = 1
         while stages:
             who, layer, shape = stages.popleft()
             if isinstance(layer, Weighted):
@@ -62,7 +70,10 @@ class Plan:
             else:
                 self.steps.append(layer._step(shape, who, fresh))
             fresh = fresh or layer.makes_new
+            after = stages[0].shape if stages else last
+            largest = max(largest, math.prod(shape) + math.prod(after))
         self.fresh = fresh
+        self.samples = max(_NEAR // largest, 1)
 
     def __call__(self, x: Array) -> Array:
         for step in self.steps:

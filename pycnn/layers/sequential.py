@@ -130,7 +130,7 @@ class Sequential(_layer.Layer):
         x = _checks.as_array(x, self._who, "x")
         if self._is_sample(x):
             return self._plan_for(x.shape)(x[None])[0, ...]
-        return self._plan_for(x.shape[1:])(x)
+        return self._run(x)
 
     def predict(
         self, X: Iterable[ArrayLike], batch_size: SupportsIndex = 32, progress: bool = False
@@ -164,7 +164,7 @@ class Sequential(_layer.Layer):
         batches = batches_of(X, _checks.integer(batch_size, who, "batch_size", 1), who)
         if _checks.flag(progress, who, "progress"):
             batches = with_bar(batches, len(X) if isinstance(X, Sized) else None, who)
-        return np.concatenate([self._plan_for(batch.shape[1:])(batch) for batch in batches])
+        return np.concatenate([self._run(batch) for batch in batches])
 
     def feature_maps(self, x: ArrayLike) -> dict[str, Array]:
         """Compute one sample or a batch and keep the result of every layer.
@@ -278,6 +278,13 @@ class Sequential(_layer.Layer):
                 f"batch (x.shape={x.shape})"
             )
         return x.ndim == ndim
+
+    def _run(self, batch: Array) -> Array:
+        plan = self._plan_for(batch.shape[1:])
+        if len(batch) <= plan.samples:
+            return plan(batch)
+        starts = range(0, len(batch), plan.samples)
+        return np.concatenate([plan(batch[start : start + plan.samples]) for start in starts])
 
     def _plan_for(self, shape: Shape) -> Plan:
         plan = self._plans.get(shape)
