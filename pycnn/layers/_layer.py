@@ -151,7 +151,7 @@ class Layer:
     def __call__(self, x: ArrayLike) -> Array:
         who = self._who
         x = _checks.as_array(x, who, "x")
-        n = self._sample_ndim(x.ndim) or min(x.ndim, 3)
+        n = self._sample_ndim(x.ndim) or self._usual_ndim(x.ndim)
         if x.ndim not in (n, n + 1):
             raise ValueError(
                 f"{who}: x has {x.ndim} dimensions; expected {n}, or {n + 1} for a batch "
@@ -181,6 +181,10 @@ class Layer:
     def _sample_ndim(self, ndim: int) -> int | None:
         """Dimensions of one sample, given those of an input; None if the layer takes any."""
         return None
+
+    def _usual_ndim(self, ndim: int) -> int:
+        """Dimensions of one sample for a layer that takes any, outside a network."""
+        return min(ndim, 3)
 
     def _output_shape(self, shape: Shape, who: str) -> Shape:
         return shape
@@ -300,9 +304,14 @@ def check_depth(layers: Sequence[Layer], who: str) -> int:
 def check_name(name: object, who: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"{who}: name={name!r} is a {type(name).__name__}; expected a string")
-    if not (0 < len(name) <= 100 and name.isprintable()) or "/" in name:
+    if (
+        not (0 < len(name) <= 100 and name.isprintable())
+        or set(name) & set("/\\:")
+        or name[0] == "."
+    ):
         raise ValueError(
-            f"{who}: name={name[:100]!r} must have 1 to 100 printable characters and no '/'"
+            f"{who}: name={name[:100]!r} must have 1 to 100 printable characters, none of / \\ :, "
+            "and not begin with a dot"
         )
     return name
 

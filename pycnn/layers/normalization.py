@@ -173,6 +173,11 @@ class BatchNorm(Elementwise):
             zeros, ones = np.zeros(n_channels, np.float32), np.ones(n_channels, np.float32)
             self._set_arrays(dict(zip(_NAMES, (ones, zeros, zeros, ones), strict=True)), who)
 
+    def _usual_ndim(self, ndim: int) -> int:
+        # Two dimensions are vectors; with one channel a grey image, which comes to the same.
+        one = self._statistics is not None and self._statistics.gamma.size == 1
+        return 1 if ndim == 2 and not one else min(ndim, 3)
+
     def _output_shape(self, shape: Shape, who: str) -> Shape:
         if not shape:
             raise ValueError(f"{who}: the input is a single number; expected channels")
