@@ -12,6 +12,7 @@ two they use.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -323,7 +324,8 @@ def check_shape(shape: Any, who: str) -> Shape:
             f"{who}: input_shape={shape!r} must be the (H, W), (H, W, C) or (n,) of one sample"
         )
     sizes = tuple(_checks.integer(size, who, "input_shape", 1) for size in shape)
-    _checks.check_size(sizes, np.dtype(np.float64), who)
+    if math.prod(sizes) > _checks.LARGEST // 8:
+        raise ValueError(f"{who}: input_shape={sizes} is too large to be addressed")
     return sizes
 
 

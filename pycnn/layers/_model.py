@@ -34,7 +34,9 @@ def describe(network: _layer.Layer) -> tuple[dict[str, Any], dict[str, Array]]:
                 f"{network._who}: {path} is a {type(layer).__name__}; only layers of pycnn.layers "
                 "can be saved"
             )
-        arrays.update({f"{path}/{name}": array for name, array in layer.arrays.items()})
+        for name, array in layer.arrays.items():  # in the dtype they are computed in
+            dtype = np.result_type(array.dtype, np.float32)
+            arrays[f"{path}/{name}"] = array.astype(dtype, copy=False)
     return network.get_config(), arrays
 
 
@@ -49,7 +51,7 @@ def restore(
         _fill(network, arrays)
         for layer, shape in shapes:
             layer.build(shape)
-    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a valid model: {str(error)[:500]}") from error
     return network
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pycnn import _checks
-from pycnn.layers import _layer
+from pycnn.layers import _layer, _model
 from pycnn.layers._batches import batches_of, with_bar
 from pycnn.layers._plan import Plan
 from pycnn.layers._summary import Row, Summary
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, SupportsIndex
 
@@ -246,6 +247,69 @@ class Sequential(_layer.Layer):
         else:
             raise ValueError(f"{self._who}.summary: the network is not built; give input_shape")
         return Summary(shape, list(self._rows(shape, "")))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends with ``.npz`` or ``.safetensors``, which says the format.
+
+        Raises
+        ------
+        ValueError
+            A network that is not built; another ending; a layer that is not of `pycnn.layers`.
+        OSError
+            A file that cannot be written; what was there before remains.
+        ImportError
+            The second format, where safetensors is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import pycnn
+        >>> net = pycnn.Sequential([pycnn.Conv2D(8, 3), pycnn.ReLU()], input_shape=(28, 28))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(folder + "/net.npz")
+        ...     pycnn.Sequential.load(folder + "/net.npz")
+        Sequential([
+            Conv2D(8, 3),
+            ReLU(),
+        ])
+        """
+        from pycnn._model_files import write_model
+
+        write_model(path, *_model.describe(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sequential:
+        """Read a network from a file. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that `save` made.
+
+        Returns
+        -------
+        Sequential
+
+        Raises
+        ------
+        ValueError
+            A file that is damaged, that is no model, or that a newer version made.
+        OSError
+            A file that cannot be read.
+        ImportError
+            A ``.safetensors`` file, where safetensors is not installed.
+        """
+        from pycnn._model_files import read_model
+
+        model = _model.restore(path, *read_model(path))
+        if not isinstance(model, cls):
+            raise ValueError(f"{path}: the model is a {type(model).__name__}, no {cls.__name__}")
+        return model
 
     def __len__(self) -> int:
         return len(self.layers)
