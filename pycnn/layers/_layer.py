@@ -22,17 +22,15 @@ from pycnn import _checks
 from pycnn.layers._summary import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, ClassVar, Self, TypeVar
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, ClassVar, Self
 
-    from pycnn._typing import Array, ArrayLike, Shape
+    from pycnn._typing import Array, ArrayLike, Shape, Step
 
-    Step = Callable[[Array], Array]
-    L = TypeVar("L", bound="Layer")
 
 # Containers nest at most so deep, so that no walk over them, and no model file, ends the stack.
 MAX_DEPTH = 16
-# The layers that a model file may name.
+# The layers that a model file may name: the classes marked loadable.
 LOADABLE: dict[str, type[Layer]] = {}
 
 
@@ -55,7 +53,9 @@ class Layer:
     def __init__(self, name: str | None) -> None:
         self._name = None if name is None else check_name(name, type(self).__name__)
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, loadable: bool = False) -> None:
+        if loadable:
+            LOADABLE[cls.__name__] = cls
         # MaxPool2D is max_pool2d, ReLU is relu: the names of the functions.
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.replace("ReLU", "Relu"))
         cls.kind = words.lower().removeprefix("_")
@@ -243,12 +243,6 @@ def config_options(cls: type[Layer]) -> list[str]:
     """The options of a layer that has its parameters, and of a network."""
     past = {"initializer", "seed"} if cls.nested else {"initializer", "seed", "input_shape"}
     return [option for option in options(cls) if option not in past]
-
-
-def loadable(cls: type[L]) -> type[L]:
-    """Let model files name a class."""
-    LOADABLE[cls.__name__] = cls
-    return cls
 
 
 def _listed(layers: Sequence[Layer]) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from pycnn._typing import Array, DType, Shape
-    from pycnn.layers._layer import Layer, Step
+    from pycnn._typing import Array, DType, Shape, Step
+    from pycnn.layers._layer import Layer
     from pycnn.layers._weighted import Parameters
 
 

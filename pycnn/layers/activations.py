@@ -12,8 +12,7 @@ from pycnn.layers import _layer
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-    from pycnn._typing import Activation, Array, Shape
-    from pycnn.layers._layer import Step
+    from pycnn._typing import Activation, Array, Shape, Step
 
 
 class Elementwise(_layer.Layer):
@@ -36,8 +35,7 @@ def _float_out(x: Array) -> Array | None:
     return x if x.dtype.char in "fd" and x.dtype.isnative else None
 
 
-@_layer.loadable
-class ReLU(Elementwise):
+class ReLU(Elementwise, loadable=True):
     """Rectified linear unit; see `pycnn.relu`.
 
     Parameters
@@ -65,8 +63,7 @@ class ReLU(Elementwise):
         return activations.relu(x, out=_float_out(x))
 
 
-@_layer.loadable
-class LeakyReLU(Elementwise):
+class LeakyReLU(Elementwise, loadable=True):
     """Leaky rectified linear unit; see `pycnn.leaky_relu`.
 
     Parameters
@@ -104,8 +101,7 @@ class LeakyReLU(Elementwise):
         return activations.leaky_relu(x, self.negative_slope, out=_float_out(x))
 
 
-@_layer.loadable
-class Sigmoid(Elementwise):
+class Sigmoid(Elementwise, loadable=True):
     """Logistic sigmoid; see `pycnn.sigmoid`.
 
     Parameters
@@ -133,8 +129,7 @@ class Sigmoid(Elementwise):
         return activations.sigmoid(x, out=_float_out(x))
 
 
-@_layer.loadable
-class Softmax(Elementwise):
+class Softmax(Elementwise, loadable=True):
     """Normalised exponentials; see `pycnn.softmax`.
 
     Parameters

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import ClassVar
 
-    from pycnn._typing import Array, Shape
-    from pycnn.layers._layer import Step
+    from pycnn._typing import Array, Shape, Step
 
 
 class Branches(_layer.Layer):
@@ -90,8 +89,7 @@ class Branches(_layer.Layer):
         return run
 
 
-@_layer.loadable
-class Concatenate(Branches):
+class Concatenate(Branches, loadable=True):
     """Run branches on the same input and put their channels one behind the other.
 
     Parameters
@@ -136,8 +134,7 @@ class Concatenate(Branches):
         return np.concatenate(results, axis=-1)
 
 
-@_layer.loadable
-class Add(Branches):
+class Add(Branches, loadable=True):
     """Run branches on the same input and add their results.
 
     Parameters

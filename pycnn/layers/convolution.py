@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from pycnn._typing import Activation, Array, ArrayLike, Padding, Pair, Precision, Shape
 
 
-@_layer.loadable
-class Conv2D(Weighted):
+class Conv2D(Weighted, loadable=True):
     """Convolve images with a set of filters; see `pycnn.conv2d`.
 
     Parameters

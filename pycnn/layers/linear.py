@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from pycnn._typing import Activation, Array, ArrayLike, Shape
 
 
-@_layer.loadable
-class Dense(Weighted):
+class Dense(Weighted, loadable=True):
     """Multiply vectors by a weight matrix; see `pycnn.dense`.
 
     Parameters
@@ -168,8 +167,7 @@ class Dense(Weighted):
         return dense(x, weights, bias, activation=self.activation)
 
 
-@_layer.loadable
-class Flatten(_layer.Layer):
+class Flatten(_layer.Layer, loadable=True):
     """Lay out each sample as one vector: rows, then columns, then channels.
 
     Parameters

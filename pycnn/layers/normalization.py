@@ -29,8 +29,7 @@ class _Statistics(NamedTuple):
     shift: Array  # float64: beta - mean * scale
 
 
-@_layer.loadable
-class BatchNorm(Elementwise):
+class BatchNorm(Elementwise, loadable=True):
     """Normalise each channel by the statistics that training found.
 
     Parameters
@@ -227,8 +226,7 @@ def _channels(shape: Shape) -> int:
     return 1 if len(shape) == 2 else shape[-1]
 
 
-@_layer.loadable
-class Dropout(_layer.Layer):
+class Dropout(_layer.Layer, loadable=True):
     """Nothing: units are dropped in training only.
 
     Parameters

@@ -8,7 +8,6 @@ from pycnn import _checks, pool
 from pycnn.layers import _layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, ClassVar
 
     from pycnn._typing import Array, Padding, Pair, Shape
@@ -75,8 +74,7 @@ class Pool2D(_ImageLayer):
         return self.dilation == 1 and pads == ((0, 0), (0, 0)) and out == whole
 
 
-@_layer.loadable
-class MaxPool2D(Pool2D):
+class MaxPool2D(Pool2D, loadable=True):
     """Take the largest value of each window; see `pycnn.max_pool2d`.
 
     Parameters
@@ -123,8 +121,7 @@ class MaxPool2D(Pool2D):
         )
 
 
-@_layer.loadable
-class AvgPool2D(Pool2D):
+class AvgPool2D(Pool2D, loadable=True):
     """Take the mean of each window; see `pycnn.avg_pool2d`.
 
     Parameters
@@ -175,8 +172,6 @@ class AvgPool2D(Pool2D):
 
 
 class _GlobalPool2D(_ImageLayer):
-    function: ClassVar[Callable[..., Array]]
-
     def __init__(self, *, keepdims: bool = False, name: str | None = None) -> None:
         super().__init__(name)
         self.keepdims = _checks.flag(keepdims, type(self).__name__, "keepdims")
@@ -187,12 +182,8 @@ class _GlobalPool2D(_ImageLayer):
             raise ValueError(f"{who}: the input has no pixels (input {shape})")
         return (1, 1, *shape[2:]) if self.keepdims else shape[2:]
 
-    def _pool(self, x: Array) -> Array:
-        return type(self).function(x, keepdims=self.keepdims)
 
-
-@_layer.loadable
-class GlobalAvgPool2D(_GlobalPool2D):
+class GlobalAvgPool2D(_GlobalPool2D, loadable=True):
     """Take the mean of each channel over the image; see `pycnn.global_avg_pool2d`.
 
     Parameters
@@ -209,11 +200,11 @@ class GlobalAvgPool2D(_GlobalPool2D):
     (4,)
     """
 
-    function = staticmethod(pool.global_avg_pool2d)
+    def _pool(self, x: Array) -> Array:
+        return pool.global_avg_pool2d(x, keepdims=self.keepdims)
 
 
-@_layer.loadable
-class GlobalMaxPool2D(_GlobalPool2D):
+class GlobalMaxPool2D(_GlobalPool2D, loadable=True):
     """Take the largest value of each channel over the image; see `pycnn.global_max_pool2d`.
 
     Parameters
@@ -230,4 +221,5 @@ class GlobalMaxPool2D(_GlobalPool2D):
     (4,)
     """
 
-    function = staticmethod(pool.global_max_pool2d)
+    def _pool(self, x: Array) -> Array:
+        return pool.global_max_pool2d(x, keepdims=self.keepdims)

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 _MAX_PLANS = 64
 
 
-@_layer.loadable
-class Sequential(_layer.Layer):
+class Sequential(_layer.Layer, loadable=True):
     """A network: layers one behind the other.
 
     Call it with one sample or with a batch, ``net(x)``. What neighbouring layers do is done in one
