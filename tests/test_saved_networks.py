@@ -72,8 +72,12 @@ def test_what_cannot_be_saved(tmp_path):
         def _forward(self, x):
             return x
 
+    class OwnNetwork(Sequential):
+        pass
+
     target = tmp_path / "net.npz"
     for net, words in [
+        (OwnNetwork([ReLU()], input_shape=(3, 3)), ["a OwnNetwork", "pycnn.layers"]),
         (Sequential([Conv2D(2, 3)]), ["sequential", "build it first"]),
         (Sequential([Own()], input_shape=(3, 3)), ["mine is a Own", "pycnn.layers"]),
     ]:

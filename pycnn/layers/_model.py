@@ -25,14 +25,13 @@ _MAX_NESTING = 2 * _layer.MAX_DEPTH + 4
 
 def describe(network: _layer.Layer) -> tuple[dict[str, Any], dict[str, Array]]:
     """The options of a network and of all its layers, and their arrays by path."""
-    arrays = {}
     if not network.built:
         raise ValueError(f"{network._who}: a network is saved with its parameters; build it first")
-    for path, layer in _layer.walk(network):
+    arrays = {}
+    for path, layer in [(network._who, network), *_layer.walk(network)]:
         if _layer.LOADABLE.get(type(layer).__name__) is not type(layer):
             raise ValueError(
-                f"{network._who}: {path} is a {type(layer).__name__}; only layers of pycnn.layers "
-                "can be saved"
+                f"{path} is a {type(layer).__name__}; only layers of pycnn.layers can be saved"
             )
         for name, array in layer.arrays.items():  # in the dtype they are computed in
             dtype = np.result_type(array.dtype, np.float32)
