@@ -53,8 +53,9 @@ class BatchNorm(Elementwise, loadable=True):
     Notes
     -----
     ``gamma * (x - mean) / sqrt(variance + epsilon) + beta`` [1]_, computed as ``scale * x + shift``
-    with both numbers rounded once from float64. A network multiplies them into the filters of the
-    convolution or the weights of the dense layer before it.
+    with both numbers rounded once from float64 to ``np.result_type(x, np.float32)``, the result's
+    dtype. A network multiplies them into the filters of the convolution or the weights of the dense
+    layer before it.
 
     References
     ----------
@@ -196,8 +197,8 @@ class BatchNorm(Elementwise, loadable=True):
 
     def _normalized(self, x: Array, out: Array | None) -> Array:
         assert self._statistics is not None
-        gamma, *_, scale, shift = self._statistics
-        dtype = _checks.compute_dtype(x.dtype, gamma.dtype, self._who)
+        *_, scale, shift = self._statistics
+        dtype = _checks.compute_dtype(x.dtype, x.dtype, self._who)
         with np.errstate(all="ignore"):  # NaN and infinity go through
             out = None if out is None or out.dtype != dtype else out
             result: Array = np.multiply(x, scale.astype(dtype), out=out, dtype=dtype)
