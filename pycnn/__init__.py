@@ -4,13 +4,47 @@ from pycnn._version import __version__
 from pycnn.activations import leaky_relu, relu, sigmoid, softmax
 from pycnn.config import get_num_threads, set_num_threads, show_config
 from pycnn.convolution import PackedFilters, conv2d
+from pycnn.layers import (
+    Add,
+    AvgPool2D,
+    BatchNorm,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2D,
+    GlobalMaxPool2D,
+    LeakyReLU,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+)
 from pycnn.linear import dense
 from pycnn.numpycnn import conv, pooling, random_filters
 from pycnn.pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from pycnn.stage import conv_relu_pool
 
 __all__ = [
+    "Add",
+    "AvgPool2D",
+    "BatchNorm",
+    "Concatenate",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool2D",
+    "LeakyReLU",
+    "MaxPool2D",
     "PackedFilters",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
     "__version__",
     "avg_pool2d",
     "conv",

@@ -373,6 +373,10 @@ def conv_shapes(x: Shape, filters: Shape, groups: int, func: str) -> tuple[Shape
     return x, filters
 
 
+# Each is looked at; a model file may ask for any number.
+_MOST_WINDOWS = 2**20
+
+
 def check_pool_padding(
     pads: Sides,
     sizes: Shape,
@@ -398,7 +402,13 @@ def check_pool_padding(
         # start modulo the dilation; that repeats with the period below.
         before = side[0]
         period = d // math.gcd(s, d)
-        for o in range(min(n, -(-before // s), period) if size < d else 0):
+        windows = min(n, -(-before // s), period) if size < d else 0
+        if windows > _MOST_WINDOWS:
+            raise ValueError(
+                f"{func}: {windows} dilated windows start in the padding; at most {_MOST_WINDOWS} "
+                f"(size {size}, kernel {k}, dilation {d}, padding {side})"
+            )
+        for o in range(windows):
             if (o * s - before) % d >= size:
                 raise ValueError(
                     f"{func}: the dilated window at output {o} holds only padding "

@@ -1,6 +1,6 @@
 """The types of arguments, for annotations; imported by type checkers only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "Precision",
     "Shape",
     "Sides",
+    "Step",
 ]
 
 Array: TypeAlias = NDArray[Any]
@@ -26,3 +27,4 @@ Pair: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | NDArray[np.integer[A
 Padding: TypeAlias = Literal["valid", "same", "full"] | Pair | Sequence[Pair]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "sigmoid", "softmax"] | None
 Precision: TypeAlias = Literal["highest", "high", "medium"]
+Step: TypeAlias = Callable[[Array], Array]

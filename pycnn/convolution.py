@@ -13,7 +13,17 @@ from pycnn.activations import EPILOGUES, apply
 if TYPE_CHECKING:
     from typing import Any, SupportsIndex
 
-    from pycnn._typing import Activation, Array, ArrayLike, DType, Padding, Pair, Precision, Shape
+    from pycnn._typing import (
+        Activation,
+        Array,
+        ArrayLike,
+        DType,
+        Padding,
+        Pair,
+        Precision,
+        Shape,
+        Sides,
+    )
 
 
 class PackedFilters:
@@ -88,19 +98,16 @@ class PackedFilters:
         return packed
 
 
-@lru_cache(maxsize=512)
-def _plan(
+def geometry(
     func: str,
     x_shape: Shape,
     filters_shape: Shape,
-    dtype: DType,
     stride: object,
     padding: object,
     dilation: object,
     groups: int,
-    precision: Precision,
-) -> tuple[Shape, _conv.ConvPlan | None]:
-    """The checked geometry of a call: (result shape, plan); no plan where there are no products."""
+) -> tuple[Shape, Shape, Shape, Shape, Sides, Shape]:
+    """The checked sizes of a convolution: x, filters, outputs, stride, pads, dilation."""
     x, filters = _checks.conv_shapes(x_shape, filters_shape, groups, func)
     sizes, window = x[1:3], filters[1:3]
     stride = _checks.pair(stride, func, "stride")
@@ -114,9 +121,26 @@ def _plan(
             sizes, window, stride, dilation, pads, ("height", "width"), strict=True
         )
     )
-    shape = (*out, filters[0])
-    if len(x_shape) == 4:
-        shape = (x[0], *shape)
+    return x, filters, out, stride, pads, dilation
+
+
+@lru_cache(maxsize=512)
+def _plan(
+    func: str,
+    x_shape: Shape,
+    filters_shape: Shape,
+    dtype: DType,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+    precision: Precision,
+) -> tuple[Shape, _conv.ConvPlan | None]:
+    """The checked geometry of a call: (result shape, plan); no plan where there are no products."""
+    x, filters, out, stride, pads, dilation = geometry(
+        func, x_shape, filters_shape, stride, padding, dilation, groups
+    )
+    shape = (*out, filters[0]) if len(x_shape) < 4 else (x[0], *out, filters[0])
     _checks.check_size(shape, dtype, func)
     if 0 in shape or x[3] == 0:
         return shape, None

@@ -13,6 +13,29 @@ if TYPE_CHECKING:
     from pycnn._typing import Array, ArrayLike, DType, Padding, Pair, Shape, Sides
 
 
+def geometry(
+    func: str,
+    x_shape: Shape,
+    window: Shape,
+    stride: Shape,
+    padding: str | Sides,
+    dilation: Shape,
+    ceil_mode: bool,
+) -> tuple[Shape, Shape, Sides]:
+    """The checked sizes of a pooling: x as (N, H, W, C), outputs, pads."""
+    x = _checks.image_shape(x_shape, func)
+    sizes = x[1:3]
+    pads = _checks.resolve_padding(padding, sizes, window, stride, dilation)
+    out = tuple(
+        _checks.output_size(size, k, s, d, p, func, axis, ceil_mode)
+        for size, k, s, d, p, axis in zip(
+            sizes, window, stride, dilation, pads, ("height", "width"), strict=True
+        )
+    )
+    _checks.check_pool_padding(pads, sizes, window, stride, dilation, out, func)
+    return x, out, pads
+
+
 @lru_cache(maxsize=512)
 def _plan(
     func: str,
@@ -27,18 +50,9 @@ def _plan(
     count_padding: bool,
 ) -> tuple[Shape, _pool.PoolPlan | None]:
     """The checked geometry of a call: (result shape, plan), None when nothing is computed."""
-    x = _checks.image_shape(x_shape, func)
-    sizes = x[1:3]
-    pads = _checks.resolve_padding(padding, sizes, window, stride, dilation)
-    out = tuple(
-        _checks.output_size(size, k, s, d, p, func, axis, ceil_mode)
-        for size, k, s, d, p, axis in zip(
-            sizes, window, stride, dilation, pads, ("height", "width"), strict=True
-        )
-    )
+    x, out, pads = geometry(func, x_shape, window, stride, padding, dilation, ceil_mode)
     shape = {2: out, 3: (*out, x[3]), 4: (x[0], *out, x[3])}[len(x_shape)]
     _checks.check_size(shape, dtype, func)
-    _checks.check_pool_padding(pads, sizes, window, stride, dilation, out, func)
     if 0 in shape:
         return shape, None
     before, after = zip(*pads, strict=True)

@@ -10,7 +10,7 @@ import pytest
 
 import pycnn
 
-MODULES = ["pycnn", *(f"pycnn.{m.name}" for m in pkgutil.iter_modules(pycnn.__path__))]
+MODULES = ["pycnn", *(m.name for m in pkgutil.walk_packages(pycnn.__path__, "pycnn."))]
 README = Path(__file__).parents[1] / "README.md"
 
 

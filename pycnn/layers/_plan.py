@@ -1,0 +1,113 @@
+"""From layers to the calls a network makes: neighbours that the engine computes together, as one.
+
+A convolution takes the BatchNorm, the activation and the pool behind it; a dense layer the first
+two. Dropout goes. Elementwise layers overwrite what was made on the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from pycnn.convolution import conv2d
+from pycnn.layers._weighted import Weighted
+from pycnn.layers.activations import Elementwise
+from pycnn.layers.convolution import Conv2D
+from pycnn.layers.normalization import BatchNorm, Dropout
+from pycnn.layers.pooling import Pool2D
+from pycnn.linear import dense
+from pycnn.stage import conv_relu_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pycnn._typing import Array, DType, Shape, Step
+    from pycnn.layers._layer import Layer
+    from pycnn.layers._weighted import Parameters
+
+
+class _Stage(NamedTuple):
+    who: str
+    layer: Layer
+    shape: Shape  # of its input
+
+
+# Numbers that a step may read and write at once to stay in the cache, or near it: 4 MiB in float32.
+_NEAR = 2**20
+
+
+class Plan:
+    """The steps of a network for samples of one shape; calling it takes a batch through them.
+
+    Attributes
+    ----------
+    fresh : bool
+        Whether the result's memory is nobody else's.
+    samples : int
+        How many samples to take through all steps before the next: more would leave the cache.
+    """
+
+    __slots__ = ("fresh", "samples", "steps")
+
+    def __init__(self, placed: Iterable[tuple[str, Layer]], shape: Shape, *, fresh: bool) -> None:
+        stages: deque[_Stage] = deque()
+        for who, layer in placed:
+            stages.append(_Stage(who, layer, shape))
+            shape = layer._output_shape(shape, who)
+        last = shape
+        for who, layer, shape in stages:  # all of them fit
+            layer._build(shape, who)
+        stages = deque(stage for stage in stages if not isinstance(stage.layer, Dropout))
+        self.steps: list[Step] = []
+        largest = 1
+        while stages:
+            who, layer, shape = stages.popleft()
+            if isinstance(layer, Weighted):
+                self.steps.append(_weighted_step(layer, shape, stages))
+            else:
+                self.steps.append(layer._step(shape, who, fresh))
+            fresh = fresh or layer.makes_new
+            after = stages[0].shape if stages else last
+            largest = max(largest, math.prod(shape) + math.prod(after))
+        self.fresh = fresh
+        self.samples = max(_NEAR // largest, 1)
+
+    def __call__(self, x: Array) -> Array:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def _weighted_step(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Step:
+    """One call for a layer and those behind it that it can take, which leave `rest`."""
+    parameters: Callable[[DType], Parameters] = layer.parameters_for
+    activation = layer.activation
+    if activation is None and rest and isinstance(norm := rest[0].layer, BatchNorm):
+        rest.popleft()
+        parameters = partial(norm.folded_into, layer)
+    if activation is None and rest and isinstance(rest[0].layer, Elementwise):
+        activation = rest[0].layer.epilogue
+        if activation is not None:
+            rest.popleft()
+    call: Callable[..., Array] = dense
+    keywords: dict[str, Any] = {"activation": activation}
+    if isinstance(layer, Conv2D):
+        call, keywords = conv2d, keywords | layer.keywords
+        if rest and isinstance(pool := rest[0].layer, Pool2D) and pool.is_plain(rest[0].shape):
+            rest.popleft()
+            call = conv_relu_pool
+            keywords |= {
+                "pool": pool.word,
+                "pool_size": pool.pool_size,
+                "pool_stride": pool.stride,
+            }
+    grey = len(shape) == 2
+
+    def run(x: Array) -> Array:
+        made = parameters(x.dtype)
+        return call(x[..., None] if grey else x, made.packed, made.bias, **keywords)
+
+    return run
