@@ -84,6 +84,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t lanes
         Py_ssize_t direct_pixels
         void (*direct)(const pycnn_line *) noexcept nogil
+        void (*multiply)(const pycnn_line *) noexcept nogil
         void (*planes)(const pycnn_line *) noexcept nogil
         void (*depthwise)(const pycnn_line *) noexcept nogil
         void (*winograd_pack)(const void *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil

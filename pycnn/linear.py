@@ -87,32 +87,9 @@ def dense(
         if result.size == 0:
             return
         code, slope = EPILOGUES.get(activation, EPILOGUES[None])
-        padded = _pad(weights, bias, dtype)
-        n_padded = padded[0].shape[1]
-        y = result if n_padded == n_out else np.empty((*shape[:-1], n_padded), dtype)
-        _dense.dense(
-            x.reshape(-1, n_in) if n_in else np.empty((y.size // n_padded, 0), dtype),
-            *padded,
-            code,
-            slope,
-            y.reshape(-1, n_padded),
-        )
-        if y is not result:
-            result[...] = y[..., :n_out]
+        rows = result.reshape(-1, n_out)
+        _dense.dense(x.reshape(len(rows), n_in), weights, bias, code, slope, rows)
         if activation is not None and activation not in EPILOGUES:
             apply(activation, result)
 
     return _checks.deliver(compute, shape, dtype, out, inputs, func)
-
-
-def _pad(weights: Array, bias: Array | None, dtype: DType) -> tuple[Array, Array | None]:
-    """Weights and bias with zero outputs added, where there are fewer than whole vectors."""
-    n_out = weights.shape[1]
-    missing = next((n - n_out for n in _dense.widths(dtype.num) if n >= n_out), 0)
-    if missing == 0:
-        return weights, bias
-    padded = np.zeros((len(weights), n_out + missing), dtype)
-    padded[:, :n_out] = weights
-    if bias is None:
-        return padded, None
-    return padded, np.concatenate([bias, np.zeros(missing, bias.dtype)])

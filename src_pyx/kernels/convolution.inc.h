@@ -5,6 +5,7 @@
  *   direct     out[p][f] = act(bias[f] + sum_t sum_{k < run} x[p*x_step + taps[t].x + k]
  *                                                          * w[(taps[t].w + k) * w_step + f])
  *   planes     out[f][p] = act(bias[f] + sum_t x[p + taps[t].x] * w[taps[t].w * w_step + f])
+ *   multiply   out[f] = act(bias[f] + sum_{k < run} x[k] * w[k*w_step + f])
  *   depthwise  out[p][c] = act(bias[c] + sum_t x[p*x_step + taps[t].x + c] * w[taps[t].w + c])
  *
  * Every sum runs over t (then k) in order, starting from zero, the bias last: the bits of an output
@@ -12,8 +13,8 @@
  *
  * direct is bound by the multiply-add ports: TILE_PIXELS x 2 accumulators, two filter vectors and one
  * broadcast stay in registers, so each product costs one multiply-add and half a broadcast load.
- * planes and depthwise are bound by the load ports: their image vectors are unaligned and each is
- * used once per filter.
+ * planes and depthwise are bound by the load ports: their image vectors are unaligned. multiply is
+ * bound by reading the matrix once.
  */
 
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
@@ -197,6 +198,51 @@ static void NAME(planes)(const pycnn_line *line)
     case 1:
         NAME(planes_filters)(line, first, 1, PLANES_VECTORS);
         break;
+    }
+}
+
+/* ---- one vector through a matrix -------------------------------------------------------------- */
+
+/* Adds `rows` rows of the matrix, from row k on, to the sums in `out`. */
+static inline __attribute__((always_inline)) void
+NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
+{
+    const T *x = (const T *)line->x + k, *w = (const T *)line->w + k * line->w_step;
+    T *out = line->out;
+    ptrdiff_t f = 0;
+    for (; f + LANES <= line->n_filters; f += LANES) {
+        VECTOR sum = {0};
+        if (k > 0)
+            sum = LOAD(out + f);
+        UNROLL for (int i = 0; i < rows; i++)
+            sum += x[i] * LOAD(w + i * line->w_step + f);
+        STORE(out + f, sum);
+    }
+    for (; f < line->n_filters; f++) {
+        T sum = k > 0 ? out[f] : 0;
+        UNROLL for (int i = 0; i < rows; i++)
+            sum += x[i] * w[i * line->w_step + f];
+        out[f] = sum;
+    }
+}
+
+/* Whole rows, so that the matrix is read from front to back; run > 0. */
+static void NAME(multiply)(const pycnn_line *line)
+{
+    const T *bias = line->bias;
+    T *out = line->out;
+    ptrdiff_t k = 0, f = 0;
+    for (; k + 8 <= line->run; k += 8)
+        NAME(multiply_rows)(line, k, 8);
+    for (; k < line->run; k++)
+        NAME(multiply_rows)(line, k, 1);
+    for (; f + LANES <= line->n_filters; f += LANES)
+        STORE(out + f, NAME(activate)(LOAD(out + f) + LOAD(bias + f), line->activation,
+                                      (T)line->slope));
+    for (; f < line->n_filters; f++) {
+        const T y = out[f] + bias[f];
+        const int keep = y > 0 || y != y || line->activation == PYCNN_LINEAR;
+        out[f] = keep ? y : line->activation == PYCNN_RELU ? 0 : y * (T)line->slope;
     }
 }
 

@@ -96,6 +96,7 @@ typedef struct {
 
     /* Convolution, float types only; the equations are in convolution.inc.h. */
     void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
+    void (*multiply)(const pycnn_line *);   /* one vector through a matrix of n_filters columns */
     void (*planes)(const pycnn_line *);     /* vectors along the output row */
     void (*depthwise)(const pycnn_line *);  /* vectors along the channels; n_filters = channels */
 

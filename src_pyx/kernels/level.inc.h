@@ -92,6 +92,7 @@
         .lanes = VECTOR_BYTES / sizeof(T),                                                         \
         .direct_pixels = TILE_PIXELS,                                                              \
         .direct = direct_##S,                                                                      \
+        .multiply = multiply_##S,                                                                  \
         .planes = planes_##S,                                                                      \
         .depthwise = depthwise_##S,                                                                \
         WINOGRAD_##S                                                                               \
