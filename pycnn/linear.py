@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pycnn import _checks, _dense
 from pycnn.activations import EPILOGUES, apply
 
 if TYPE_CHECKING:
-    from pycnn._typing import Activation, Array, ArrayLike, DType
+    from pycnn._typing import Activation, Array, ArrayLike
 
 
 def dense(
@@ -87,32 +85,8 @@ def dense(
         if result.size == 0:
             return
         code, slope = EPILOGUES.get(activation, EPILOGUES[None])
-        padded = _pad(weights, bias, dtype)
-        n_padded = padded[0].shape[1]
-        y = result if n_padded == n_out else np.empty((*shape[:-1], n_padded), dtype)
-        _dense.dense(
-            x.reshape(-1, n_in) if n_in else np.empty((y.size // n_padded, 0), dtype),
-            *padded,
-            code,
-            slope,
-            y.reshape(-1, n_padded),
-        )
-        if y is not result:
-            result[...] = y[..., :n_out]
+        _dense.dense(x, weights, bias, code, slope, result.reshape(-1, n_out))
         if activation is not None and activation not in EPILOGUES:
             apply(activation, result)
 
     return _checks.deliver(compute, shape, dtype, out, inputs, func)
-
-
-def _pad(weights: Array, bias: Array | None, dtype: DType) -> tuple[Array, Array | None]:
-    """Weights and bias with zero outputs added, where there are fewer than whole vectors."""
-    n_out = weights.shape[1]
-    missing = next((n - n_out for n in _dense.widths(dtype.num) if n >= n_out), 0)
-    if missing == 0:
-        return weights, bias
-    padded = np.zeros((len(weights), n_out + missing), dtype)
-    padded[:, :n_out] = weights
-    if bias is None:
-        return padded, None
-    return padded, np.concatenate([bias, np.zeros(missing, bias.dtype)])

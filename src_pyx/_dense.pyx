@@ -6,80 +6,122 @@ Bound by reading the weights once: one vector uses each of them once.
 """
 
 cimport numpy as cnp
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from pycnn._conv cimport carray
 from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
-    aligned_alloc, aligned_free, kernels_of, parallel, pycnn_kernels, pycnn_line, pycnn_tap,
-    type_index,
+    DONE, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of, parallel,
+    pycnn_line, pycnn_tap, type_index,
 )
 
 cnp.import_array()
 
 
+cdef void plan_dense(Dense *d, int type) noexcept nogil:
+    """Completes a layer whose n, n_in and n_out, at least 1, are set."""
+    cdef Py_ssize_t lanes
+    d.kernels = kernels_of(type)
+    d.itemsize = 4 if type == PYCNN_f32 else 8
+    lanes = d.kernels.lanes
+    d.width = max(d.n_out, lanes if d.n_out <= lanes else 2 * lanes)
+
+
+cdef Py_ssize_t wide_bytes(const Dense *d) noexcept nogil:
+    """Room for the weights where `width` needs zero outputs behind them; 0 where it does not."""
+    return 0 if d.width == d.n_out else d.n_in * d.width * d.itemsize
+
+
+cdef void widen(const Dense *d, const char *weights, char *wide) noexcept nogil:
+    cdef Py_ssize_t k, row = d.n_out * d.itemsize, wide_row = d.width * d.itemsize
+    for k in range(d.n_in):
+        memcpy(wide + k * wide_row, weights + k * row, row)
+        memset(wide + k * wide_row + row, 0, wide_row - row)
+
+
+cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil:
+    """Scratch of `run_dense`: a bias as wide as the weights."""
+    return d.width * d.itemsize
+
+
 cdef struct Job:
-    const pycnn_kernels *kernels
+    const Dense *layer
     pycnn_line line                 # of panel 0
-    Py_ssize_t n_out, itemsize
 
 
 cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     """One panel: two vectors of outputs, one where they are fewer; the last panel steps back."""
     cdef Job *job = <Job *> context
     cdef pycnn_line line = job.line
-    cdef Py_ssize_t f = min(task * line.n_filters, job.n_out - line.n_filters) * job.itemsize
+    cdef Py_ssize_t f = min(task * line.n_filters, job.layer.n_out - line.n_filters)
+    f *= job.layer.itemsize
     line.w = <const char *> line.w + f
     line.bias = <const char *> line.bias + f
     line.out = <char *> line.out + f
-    job.kernels.direct(&line)
+    job.layer.kernels.direct(&line)
+
+
+cdef void run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
+                    int activation, double slope, char *out, char *scratch) noexcept nogil:
+    """Vectors without gaps; `weights` as `widen` leaves them, `bias` may be NULL."""
+    cdef pycnn_tap tap
+    cdef Job job
+    cdef Py_ssize_t tasks, row = d.n_out * d.itemsize
+    if bias is NULL or d.width > d.n_out:
+        memset(scratch, 0, dense_bytes(d))
+        if bias is not NULL:
+            memcpy(scratch, bias, row)
+        bias = scratch
+    tap.x = tap.w = 0
+    job.layer = d
+    job.line.taps = &tap
+    job.line.n_taps = 1
+    job.line.run = job.line.x_step = d.n_in
+    job.line.w_step = d.width
+    job.line.out_step = d.n_out
+    job.line.n_pixels = d.n
+    job.line.n_filters = min(d.n_out, 2 * d.kernels.lanes)
+    job.line.activation = activation
+    job.line.slope = slope
+    job.line.x = x
+    job.line.w = weights
+    job.line.bias = bias
+    job.line.out = out
+    tasks = (d.n_out - 1) // job.line.n_filters + 1
+    parallel(tasks, dense_task, &job,
+             workers_for(d.threads, <double> d.n * d.n_in * d.n_out, tasks))
 
 
 def dense(x, weights, bias, int activation, double slope, out):
     """`x` (N, n_in), `weights` (n_in, n_out), `bias` (n_out,) or None, of any dtype, into `out`.
 
-    `weights` have at least two vectors of outputs, or exactly one; see `widths`. `out` has C order,
-    and no memory in common with the inputs.
+    `out` has C order, at least one element, and no memory in common with the inputs.
     """
-    cdef int workers, type_num = cnp.PyArray_TYPE(out)
-    cdef pycnn_tap tap
-    cdef Job job
-    cdef Py_ssize_t tasks
-    cdef char *zeros = NULL
-    x = carray(x, type_num, cnp.PyArray_DIM(out, 0) * cnp.PyArray_DIM(weights, 0))
-    weights = carray(weights, type_num, cnp.PyArray_DIM(out, 1) * cnp.PyArray_DIM(weights, 0))
-    job.kernels = kernels_of(type_index(type_num))
-    job.itemsize = cnp.PyArray_ITEMSIZE(out)
-    job.n_out = cnp.PyArray_DIM(weights, 1)
-    tap.x = tap.w = 0
-    job.line.taps = &tap
-    job.line.n_taps = 1
-    job.line.run = job.line.x_step = cnp.PyArray_DIM(weights, 0)
-    job.line.w_step = job.line.out_step = job.n_out
-    job.line.n_pixels = cnp.PyArray_DIM(out, 0)
-    job.line.n_filters = min(job.n_out, 2 * job.kernels.lanes)
-    job.line.activation = activation
-    job.line.slope = slope
-    job.line.x = cnp.PyArray_BYTES(x)
-    job.line.w = cnp.PyArray_BYTES(weights)
-    job.line.out = cnp.PyArray_BYTES(out)
-    if bias is None:
-        zeros = <char *> aligned_alloc(job.n_out * job.itemsize)
-        if zeros is NULL:
-            raise MemoryError("out of memory for the bias")
-        memset(zeros, 0, job.n_out * job.itemsize)
-        job.line.bias = zeros
-    else:
-        bias = carray(bias, type_num, job.n_out)
-        job.line.bias = cnp.PyArray_BYTES(bias)
-    tasks = (job.n_out - 1) // job.line.n_filters + 1
-    workers = workers_for(<double> job.line.n_pixels * job.line.run * job.n_out, tasks)
+    cdef int type_num = cnp.PyArray_TYPE(out), outcome = NO_MEMORY
+    cdef const char *x_data
+    cdef const char *weights_data
+    cdef const char *bias_data = NULL
+    cdef char *out_data = cnp.PyArray_BYTES(out)
+    cdef char *scratch
+    cdef Dense d
+    d.n, d.n_out = cnp.PyArray_DIM(out, 0), cnp.PyArray_DIM(out, 1)
+    d.n_in = cnp.PyArray_DIM(weights, 0)
+    d.threads = 0
+    plan_dense(&d, type_index(type_num))
+    x = carray(x, type_num, d.n * d.n_in)
+    x_data = cnp.PyArray_BYTES(x)
+    weights = carray(weights, type_num, d.n_in * d.n_out)
+    weights_data = cnp.PyArray_BYTES(weights)
+    if bias is not None:
+        bias = carray(bias, type_num, d.n_out)
+        bias_data = cnp.PyArray_BYTES(bias)
     with nogil:
-        parallel(tasks, dense_task, &job, workers)
-        aligned_free(zeros)
-
-
-def widths(int type_num):
-    """Outputs of one and of two vectors."""
-    cdef Py_ssize_t lanes = kernels_of(type_index(type_num)).lanes
-    return lanes, 2 * lanes
+        scratch = <char *> aligned_alloc(dense_bytes(&d) + wide_bytes(&d))
+        if scratch is not NULL:
+            if wide_bytes(&d):
+                widen(&d, weights_data, scratch + dense_bytes(&d))
+                weights_data = scratch + dense_bytes(&d)
+            run_dense(&d, x_data, weights_data, bias_data, activation, slope, out_data, scratch)
+            aligned_free(scratch)
+            outcome = DONE
+    check(outcome)
