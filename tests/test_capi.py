@@ -609,3 +609,18 @@ def test_the_functions_of_the_table_keep_their_order():
     source = HEADER.read_text(encoding="utf-8")
     table = source[source.index("typedef struct pycnn_api") :]
     assert re.findall(r"\(\*(\w+)\)", table) == [name for name, _, _ in c_api.FUNCTIONS]
+
+
+def declarations(path):
+    """Return the members of each struct and enum of a header, in order."""
+    source = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"typedef (?:struct|enum) (\w+) \{(.*?)\n\}", source, flags=re.DOTALL)
+    return {name: [" ".join(m.split()) for m in re.split("[;,]", body)] for name, body in found}
+
+
+@pytest.mark.parametrize("older", sorted((Path(__file__).parent / "native").glob("api_*")))
+def test_the_header_only_grows_at_its_ends(older):
+    now = declarations(HEADER)
+    for name, members in declarations(older / "pycnn" / "pycnn.h").items():
+        members = [member for member in members if member]
+        assert now[name][: len(members)] == members, name

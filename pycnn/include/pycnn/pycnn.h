@@ -179,7 +179,12 @@ __attribute__((unused))
  * or it lacks what this header declares. */
 static const pycnn_api *pycnn_import(void)
 {
-    const pycnn_api *api = (const pycnn_api *) PyCapsule_Import(PYCNN_API_CAPSULE, 0);
+    PyObject *module = PyImport_ImportModule("pycnn.capi");
+    const pycnn_api *api = NULL;
+    if (module != NULL) {
+        api = (const pycnn_api *) PyCapsule_Import(PYCNN_API_CAPSULE, 0);
+        Py_DECREF(module);
+    }
     if (api != NULL && (api->major != PYCNN_API_MAJOR || api->struct_size < sizeof(pycnn_api))) {
         PyErr_Format(PyExc_ImportError, "pycnn's C API is version %d.%d; %d.%d was compiled against",
                      api->major, api->minor, PYCNN_API_MAJOR, PYCNN_API_MINOR);
