@@ -28,17 +28,13 @@ from pycnn.capi cimport *
 
 def calls(params, const float[::1] x, const float[::1] filters, float[::1] out, Py_ssize_t n):
     '''A function that makes n planned calls, and one that makes n calls at once.'''
-    cdef pycnn_conv2d_params p
+    cdef pycnn_conv2d_params p = conv2d_params()
     cdef pycnn_plan *plan
     cdef pycnn_filters *packed
     cdef size_t n_bytes
-    p = pycnn_conv2d_params(
-        struct_size=sizeof(p), images=1, height=params[0], width=params[1], channels=params[2],
-        filters=params[3], kernel_height=params[4], kernel_width=params[4], stride_y=1, stride_x=1,
-        pad_top=0, pad_bottom=0, pad_left=0, pad_right=0, dilation_y=1, dilation_x=1, groups=1,
-        x_strides=[0, 0, 0, 0], out_strides=[0, 0, 0, 0], activation=0, precision=0,
-        negative_slope=0, num_threads=1, pool=0, pool_height=0, pool_width=0, pool_stride_y=0,
-        pool_stride_x=0)
+    p.images = p.num_threads = 1
+    p.height, p.width, p.channels, p.filters = params[:4]
+    p.kernel_height = p.kernel_width = params[4]
     assert plan_conv2d_f32(&p, &plan) == 0 and pack_f32(plan, &filters[0], &packed) == 0
     plan_workspace(plan, &n_bytes)
     cdef void *workspace = malloc(n_bytes)

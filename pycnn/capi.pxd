@@ -1,11 +1,37 @@
 """pycnn for Cython: every function of include/pycnn/pycnn.h, which documents them, without the GIL.
 
-    from pycnn.capi cimport PYCNN_OK, conv2d_f32, error_name, pycnn_conv2d_params
+    from pycnn.capi cimport PYCNN_OK, conv2d_f32, conv2d_params, error_name, pycnn_conv2d_params
 
 Compile with ``pycnn.get_include()`` among the include directories.
 """
 
+from libc.string cimport memset
+
 from pycnn._header cimport *
+
+
+cdef inline pycnn_conv2d_params conv2d_params() noexcept nogil:
+    """Params with a default in every member that has one."""
+    cdef pycnn_conv2d_params params
+    memset(&params, 0, sizeof(params))
+    params.struct_size = sizeof(params)
+    return params
+
+
+cdef inline pycnn_pool2d_params pool2d_params() noexcept nogil:
+    """Params with a default in every member that has one."""
+    cdef pycnn_pool2d_params params
+    memset(&params, 0, sizeof(params))
+    params.struct_size = sizeof(params)
+    return params
+
+
+cdef inline pycnn_dense_params dense_params() noexcept nogil:
+    """Params with a default in every member that has one."""
+    cdef pycnn_dense_params params
+    memset(&params, 0, sizeof(params))
+    params.struct_size = sizeof(params)
+    return params
 
 
 cdef const char *error_name(int status) noexcept nogil

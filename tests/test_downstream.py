@@ -1,9 +1,11 @@
-"""Other people's packages: the examples, built and run outside the source tree."""
+"""Other people's packages: examples, built and run outside the source tree."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,38 @@ def test_the_cython_example_gives_the_bits_of_python(detector):
     printed = run_well("-c", SCORES, str(detector))
     assert "does not fit" in printed
     assert "PYCNN_ERROR_WINDOW" in printed
+
+
+EDGES = """
+import numpy as np, pycnn
+from edges import edges
+rng = np.random.default_rng(5)
+image, filters = rng.random((20, 30), np.float32), rng.random((2, 3, 3), np.float32)
+out = np.empty((8, 28, 2), np.float32)
+edges(image[::2], filters, out)
+np.testing.assert_array_equal(out, pycnn.conv2d(image[::2], filters))
+try:
+    edges(image[:1], filters, out)
+except ValueError as error:
+    print(error)
+"""
+
+
+def snippets(language):
+    """Return the code blocks of a language on the page about the C API."""
+    page = (EXAMPLES.parent / "docs" / "c_api.rst").read_text(encoding="utf-8")
+    blocks = re.findall(rf"code-block:: {language}\n\n((?:    .*\n|\n)+)", page)
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def test_the_code_of_the_page_runs(tmp_path):
+    (pyx,), (setup, numba) = snippets("cython"), snippets("python")
+    (tmp_path / "edges.pyx").write_text(pyx, encoding="utf-8")
+    call(sys.executable, "-c", setup, "build_ext", "--inplace", cwd=tmp_path)
+    printed = call(sys.executable, "-c", EDGES, cwd=tmp_path)
+    assert printed.startswith("PYCNN_ERROR_WINDOW: ")
+    calls = "import numpy as np\nprint(positive_mass(np.array([1.5, -1, 2], np.float32)))"
+    assert call(sys.executable, "-c", numba + calls, cwd=tmp_path) == "3.5\n"
 
 
 @pytest.mark.parametrize("header", ["installed", "1.0"])

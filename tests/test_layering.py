@@ -56,11 +56,8 @@ STEPS = {"_plan", "_blocks", "_driver"}
 C_API = {"capi", "_handles", "_params", "_layout"}
 PLANS = {"_dense", "_stage", "_conv", "_pool", "_activation"}
 COMPILED = ALGORITHMS | STEPS | C_API | PLANS | {"_engine"}
-SHARED = {
-    "_axis",
-    "_geometry",
-    "_header",
-}  # .pxd files without a module: structs and inline functions
+# .pxd files without a module: structs and inline functions
+SHARED = {"_axis", "_geometry", "_header"}
 
 
 def test_every_module_has_a_floor():

@@ -6,9 +6,9 @@ score. Windows are read from the image in place: a plan knows the strides of its
 
 from cython.view cimport array
 from pycnn.capi cimport (
-    PYCNN_OK, error_name, filters_destroy, pack_f32, plan_conv_relu_pool_f32, plan_dense_f32,
-    plan_destroy, plan_shape, plan_workspace, pycnn_conv2d_params, pycnn_dense_params,
-    pycnn_filters, pycnn_plan, run_f32,
+    PYCNN_OK, conv2d_params, dense_params, error_name, filters_destroy, pack_f32,
+    plan_conv_relu_pool_f32, plan_dense_f32, plan_destroy, plan_shape, plan_workspace,
+    pycnn_conv2d_params, pycnn_dense_params, pycnn_filters, pycnn_plan, run_f32,
 )
 
 
@@ -32,9 +32,9 @@ cdef class Detector:
 
     def __cinit__(self, const float[:, :, ::1] filters, const float[:, ::1] weights, window):
         cdef pycnn_plan *stage
-        cdef pycnn_dense_params head        # C structs of a function are not zeros by themselves
+        cdef pycnn_dense_params head = dense_params()
         cdef Py_ssize_t shape[4]
-        self.params.struct_size = sizeof(self.params)
+        self.params = conv2d_params()
         self.params.images = self.params.channels = 1
         self.params.height, self.params.width = window
         self.params.filters = filters.shape[0]
@@ -49,9 +49,8 @@ cdef class Detector:
         self.n_features = shape[1] * shape[2] * shape[3]
         if weights.shape[0] != self.n_features or weights.shape[1] != 1:
             raise ValueError(f"expected weights of shape {(self.n_features, 1)}")
-        head = pycnn_dense_params(struct_size=sizeof(head), vectors=1, inputs=self.n_features,
-                                  outputs=1, x_stride=0, out_stride=0, activation=0,
-                                  num_threads=1, negative_slope=0)
+        head.vectors = head.outputs = head.num_threads = 1
+        head.inputs = self.n_features
         check(plan_dense_f32(&head, &self.head))
         check(pack_f32(self.head, &weights[0, 0], &self.weights))
 
