@@ -14,6 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = "src_pyx/kernels"
+INCLUDE = "pycnn/include"
 # Never -ffast-math: it loses NaN and switches subnormals off for the whole process.
 FLAGS = [
     "-O3",
@@ -73,8 +74,8 @@ def extension(pyx):
     return Extension(
         f"pycnn.{name}",
         [pyx, *c_files],
-        include_dirs=[np.get_include(), KERNELS],
-        depends=glob(f"{KERNELS}/*.h"),
+        include_dirs=[np.get_include(), KERNELS, INCLUDE],
+        depends=[*glob(f"{KERNELS}/*.h"), *glob(f"{INCLUDE}/pycnn/*.h")],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
     )
 

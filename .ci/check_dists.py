@@ -33,7 +33,10 @@ strangers = [
 ]
 assert not strangers, f"{wheel_path} holds {strangers}"
 sources = {str(path.relative_to(ROOT)) for path in (ROOT / "pycnn").rglob("*.p*") if path.is_file()}
-sources = {name for name in sources if "__pycache__" not in name} | {"pycnn/py.typed"}
+sources = {name for name in sources if "__pycache__" not in name} | {
+    "pycnn/include/pycnn/pycnn.h",
+    "pycnn/py.typed",
+}
 assert sources <= package, f"{wheel_path} lacks {sorted(sources - package)}"
 compiled = {name.split("/")[1].split(".")[0] for name in package if name.endswith(".so")}
 assert compiled == modules, compiled

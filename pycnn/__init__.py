@@ -2,7 +2,7 @@
 
 from pycnn._version import __version__
 from pycnn.activations import leaky_relu, relu, sigmoid, softmax
-from pycnn.config import get_num_threads, set_num_threads, show_config
+from pycnn.config import get_include, get_num_threads, set_num_threads, show_config
 from pycnn.convolution import PackedFilters, conv2d
 from pycnn.layers import (
     Add,
@@ -51,6 +51,7 @@ __all__ = [
     "conv2d",
     "conv_relu_pool",
     "dense",
+    "get_include",
     "get_num_threads",
     "global_avg_pool2d",
     "global_max_pool2d",

@@ -11,6 +11,7 @@ cdef struct Job
 cdef struct Plan:
     const Geometry *geometry
     Py_ssize_t result_bytes         # of one image
+    int threads                     # the most of a call; 0: what num_threads() says then
     void (*divide)(const Plan *plan, Job *job) noexcept nogil   # fills in the job's second part
     pycnn_task task                 # its context is the job
     const Plan *direct              # for images its algorithm hands back; NULL: it takes them all
@@ -42,6 +43,7 @@ cdef struct Convolution:
 
 cdef int plan_convolution(Convolution *c, int type, int parts) noexcept nogil
 cdef void free_convolution(Convolution *c) noexcept nogil
-cdef int workers_for(double products, Py_ssize_t tasks) noexcept nogil
+cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil
+cdef Py_ssize_t scratch_bytes(const Plan *plan, Py_ssize_t images) noexcept nogil
 cdef int run(const Plan *plan, Weights *weights, const char *x, const char *bias, int activation,
-             double slope, char *out, Py_ssize_t images) noexcept nogil
+             double slope, char *out, Py_ssize_t images, char *scratch) noexcept nogil

@@ -137,7 +137,6 @@ cdef const pycnn_amx_kernels *amx_kernels() noexcept nogil
 cdef int type_index(int type_num) noexcept nogil
 cdef void *aligned_alloc(Py_ssize_t n_bytes) noexcept nogil
 cdef void aligned_free(void *block) noexcept nogil
-cdef char *scratch_for(Py_ssize_t shared, Py_ssize_t each, Py_ssize_t workers) noexcept nogil
 
 # Only _engine links threads.c; the other modules call it through these.
 cdef int num_threads() noexcept nogil

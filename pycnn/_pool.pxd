@@ -13,6 +13,7 @@ cdef struct Pooling:
     Py_ssize_t y_end, x_end
     const pycnn_kernels *kernels
     Py_ssize_t itemsize
+    int threads                             # the most of a call; 0: what num_threads() says then
     # How: see choose().
     bint fold, two_passes, spread
     Py_ssize_t block                        # output columns of one step
@@ -25,7 +26,8 @@ cdef class PoolPlan:
 
 cdef int plan_pooling(Pooling *g, int type) noexcept nogil
 cdef void free_pooling(Pooling *g) noexcept nogil
-cdef int run_pooling(const Pooling *g, const char *x, char *out) noexcept nogil
+cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil
+cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) noexcept nogil
 cdef Py_ssize_t pool_scratch_bytes(const Pooling *g) noexcept nogil
 cdef void pool_rows(
     const Pooling *g, const char *image, Py_ssize_t row0, Py_ssize_t first, Py_ssize_t last,

@@ -56,6 +56,23 @@ def get_config() -> dict[str, Any]:
     }
 
 
+def get_include() -> str:
+    """The directory of the C header ``pycnn/pycnn.h``, for the compiler's include path.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import os
+    >>> import pycnn
+    >>> os.listdir(os.path.join(pycnn.get_include(), "pycnn"))
+    ['pycnn.h']
+    """
+    return os.path.join(os.path.dirname(__file__), "include")
+
+
 def show_config() -> None:
     """Print version, build, instruction set, threads and library versions.
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pycnn import _checks, _dense
 from pycnn.activations import EPILOGUES, apply
 
 if TYPE_CHECKING:
-    from pycnn._typing import Activation, Array, ArrayLike, DType
+    from pycnn._typing import Activation, Array, ArrayLike
 
 
 def dense(
@@ -87,8 +85,7 @@ def dense(
         if result.size == 0:
             return
         code, slope = EPILOGUES.get(activation, EPILOGUES[None])
-        rows = result.reshape(-1, n_out)
-        _dense.dense(x.reshape(len(rows), n_in), weights, bias, code, slope, rows)
+        _dense.dense(x, weights, bias, code, slope, result.reshape(-1, n_out))
         if activation is not None and activation not in EPILOGUES:
             apply(activation, result)
 

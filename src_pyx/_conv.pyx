@@ -115,7 +115,8 @@ cdef int execute(const Plan *plan, x, filters, bias, int activation, double slop
         if not packed:
             outcome = pack(g, filters_data, weights)
         if outcome == DONE:
-            outcome = run(plan, weights, x_data, bias_data, activation, slope, out_data, g.n)
+            outcome = run(plan, weights, x_data, bias_data, activation, slope, out_data, g.n,
+                          NULL)
             if not packed:
                 free_weights(weights)
     return check(outcome)

@@ -4,7 +4,7 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.string cimport memchr, memcpy, memset
 
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
-from pycnn._engine cimport DONE, NO_MEMORY, aligned_free, num_threads, parallel, scratch_for
+from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
 from pycnn._geometry cimport AMX, DIRECT, WINOGRAD, Block, Call, Geometry, hands_back
 from pycnn._plan cimport (
     Weights, direct_weights, free_geometry, plan_geometry, planned_directly,
@@ -20,44 +20,77 @@ cdef double PRODUCTS_PER_THREAD = 2e6
 # ---- any plan -----------------------------------------------------------------------------------
 
 cdef int run(const Plan *plan, Weights *weights, const char *x, const char *bias, int activation,
-             double slope, char *out, Py_ssize_t images) noexcept nogil:
-    """So many images; those that the plan's algorithm cannot take, directly. An `Outcome`."""
+             double slope, char *out, Py_ssize_t images, char *scratch) noexcept nogil:
+    """So many images; those that the plan's algorithm cannot take, directly. An `Outcome`.
+
+    `scratch` is `scratch_bytes` on a cache line, or NULL: then it is allocated for the call.
+    """
     cdef const Geometry *g = plan.geometry
     cdef Py_ssize_t x_bytes = g.y.size * g.x.size * g.ic * g.itemsize
-    cdef Py_ssize_t image, n_marks
+    cdef Py_ssize_t image, n_bytes
     cdef int outcome = DONE
-    cdef char *scratch
+    cdef char *own = scratch
     cdef Job job
     if weights.data is NULL:
-        return run_directly(plan, weights, x, bias, activation, slope, out, images)
+        return run_directly(plan, weights, x, bias, activation, slope, out, images, scratch)
     job.plan = plan
     job.x = x
     job.out = out
     job.images = images
     plan.divide(plan, &job)
-    n_marks = images * job.marks * job.mark_sets
-    scratch = scratch_for(bias_bytes(g) + n_marks, job.scratch_bytes, job.workers)
+    n_bytes = own_bytes(&job)
     if scratch is NULL:
-        return NO_MEMORY
-    start_call(g, weights, bias, activation, slope, scratch, &job.call)
-    job.scratch = scratch + bias_bytes(g)
+        own = <char *> aligned_alloc(n_bytes)
+        if own is NULL:
+            return NO_MEMORY
+    start_call(g, weights, bias, activation, slope, own, &job.call)
+    job.scratch = own + bias_bytes(g)
     job.unsafe = job.scratch + job.workers * job.scratch_bytes
-    memset(job.unsafe, 0, n_marks)
+    memset(job.unsafe, 0, mark_bytes(&job))
     parallel(job.tasks, plan.task, &job, job.workers)
     for image in range(images if plan.direct is not NULL else 0):
         if outcome == DONE and is_unsafe(&job, image):
             outcome = run_directly(plan, weights, x + image * x_bytes, bias, activation, slope,
-                                   out + image * plan.result_bytes, 1)
-    aligned_free(scratch)
+                                   out + image * plan.result_bytes, 1,
+                                   NULL if scratch is NULL else scratch + n_bytes)
+    if scratch is NULL:
+        aligned_free(own)
     return outcome
 
 
 cdef int run_directly(const Plan *plan, Weights *weights, const char *x, const char *bias,
-                      int activation, double slope, char *out, Py_ssize_t images) noexcept nogil:
+                      int activation, double slope, char *out, Py_ssize_t images,
+                      char *scratch) noexcept nogil:
     cdef Weights *direct = direct_weights(weights, plan.direct.geometry)
     if direct is NULL:
         return NO_MEMORY
-    return run(plan.direct, direct, x, bias, activation, slope, out, images)
+    return run(plan.direct, direct, x, bias, activation, slope, out, images, scratch)
+
+
+cdef Py_ssize_t scratch_bytes(const Plan *plan, Py_ssize_t images) noexcept nogil:
+    """What a call needs, the direct algorithm's behind its own; negative: too much to address."""
+    cdef Py_ssize_t n_bytes, direct = 0
+    cdef Job job
+    job.plan = plan
+    job.images = images
+    plan.divide(plan, &job)
+    n_bytes = own_bytes(&job)
+    if plan.direct is not NULL:
+        # One image may be cut into more tasks than each of many.
+        direct = max(scratch_bytes(plan.direct, images), scratch_bytes(plan.direct, 1))
+    return -1 if n_bytes < 0 or n_bytes > PY_SSIZE_T_MAX - direct else n_bytes + direct
+
+
+cdef Py_ssize_t own_bytes(const Job *job) noexcept nogil:
+    """Padded bias, scratch of the workers, marks; negative: too much to address."""
+    cdef Py_ssize_t shared = (bias_bytes(job.plan.geometry) + mark_bytes(job) + 63) & ~63
+    if job.scratch_bytes > (PY_SSIZE_T_MAX - shared) // job.workers:
+        return -1
+    return shared + job.scratch_bytes * job.workers
+
+
+cdef inline Py_ssize_t mark_bytes(const Job *job) noexcept nogil:
+    return job.images * job.marks * job.mark_sets
 
 
 cdef bint is_unsafe(const Job *job, Py_ssize_t image) noexcept nogil:
@@ -87,9 +120,12 @@ cdef void start_call(const Geometry *g, const Weights *weights, const char *bias
     call.slope = slope
 
 
-cdef int workers_for(double products, Py_ssize_t tasks) noexcept nogil:
+cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil:
     """Threads for so many multiply-adds: each should have work for well over its wake-up."""
-    return <int> max(1, min(<double> min(num_threads(), tasks), products / PRODUCTS_PER_THREAD))
+    if products < 2 * PRODUCTS_PER_THREAD:
+        return 1
+    threads = threads or num_threads()
+    return <int> min(<double> min(threads, tasks), products / PRODUCTS_PER_THREAD)
 
 
 # ---- convolution --------------------------------------------------------------------------------
@@ -104,6 +140,7 @@ cdef int plan_convolution(Convolution *c, int type, int parts) noexcept nogil:
     c.plan.result_bytes = g.y.out * g.x.out * g.oc * g.itemsize
     c.plan.divide = divide_tiles if g.algorithm == WINOGRAD else divide
     c.plan.task = conv_task
+    c.plan.threads = 0
     c.plan.direct = NULL
     if hands_back(g):
         c.direct_geometry = planned_directly(g)
@@ -134,7 +171,7 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     """Cuts the work into tasks.  No result depends on the cuts."""
     cdef const Geometry *g = plan.geometry
     cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
-    cdef int workers = workers_for(products, PY_SSIZE_T_MAX)
+    cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
     # Some tasks a thread even out the load: first from rows, then from panels of filters. The
     # matrix unit splits a band anew for every chunk of panels.
     cdef Py_ssize_t wanted = 4 * workers if workers > 1 else 1
@@ -159,7 +196,7 @@ cdef void divide_tiles(const Plan *plan, Job *job) noexcept nogil:
     """`divide` for winograd: images that are small share the packed filters."""
     cdef const Geometry *g = plan.geometry
     cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products / 4
-    cdef int workers = workers_for(products, PY_SSIZE_T_MAX)
+    cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
     cdef Py_ssize_t rows = job.images * tile_rows(g)
     cdef Py_ssize_t full = 2 * g.kernels.direct_pixels // tile_columns(g) + 1
     # Few large bands: each meets all filters anew, and each chunk of panels all pixels.

@@ -88,13 +88,6 @@ cdef void aligned_free(void *block) noexcept nogil:
         free((<void **> block - 1)[0])
 
 
-cdef char *scratch_for(Py_ssize_t shared, Py_ssize_t each, Py_ssize_t workers) noexcept nogil:
-    """`shared` bytes and `each` for every worker; NULL when out of memory."""
-    if each > (PY_SSIZE_T_MAX - shared) // workers:
-        return NULL
-    return <char *> aligned_alloc(shared + each * workers)
-
-
 cdef int num_threads() noexcept nogil:
     return pycnn_get_num_threads()
 

@@ -9,12 +9,13 @@ loops here choose what it runs over; see choose().
 """
 
 cimport numpy as cnp
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport free
 
 from pycnn._axis cimport Axis, Span, cut, overlap
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, aligned_free, check, kernels_of, num_threads, parallel, pycnn_windows,
-    scratch_for, type_index,
+    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, num_threads, parallel,
+    pycnn_windows, type_index,
 )
 
 cnp.import_array()
@@ -334,10 +335,25 @@ cdef void pool_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
               job.scratch + worker * job.scratch_bytes)
 
 
-cdef int run_pooling(const Pooling *g, const char *x, char *out) noexcept nogil:
-    """Images of the plan's shape and type, without gaps; an `Outcome`."""
+cdef int workers_for(const Pooling *g) noexcept nogil:
     cdef double n_bytes = <double> g.n * g.y.size * g.x.size * g.channels * g.itemsize
-    cdef int workers = <int> max(1, min(<double> num_threads(), n_bytes / BYTES_PER_THREAD))
+    if n_bytes < 2 * BYTES_PER_THREAD:
+        return 1
+    return <int> min(<double> (g.threads or num_threads()), n_bytes / BYTES_PER_THREAD)
+
+
+cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil:
+    """What `run_pooling` needs; negative: too much to address."""
+    cdef Py_ssize_t each = (pool_scratch_bytes(g) + 63) & ~63, workers = workers_for(g)
+    return -1 if each > PY_SSIZE_T_MAX // workers else each * workers
+
+
+cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) noexcept nogil:
+    """Images of the plan's shape and type, without gaps; an `Outcome`.
+
+    `scratch` is `pooling_bytes` on a cache line, or NULL: then it is allocated for the call.
+    """
+    cdef int workers = workers_for(g)
     cdef Job job
     job.bands = min(g.y.out, 1 if workers == 1 else (4 * workers - 1) // g.n + 1)
     job.rows = (g.y.out - 1) // job.bands + 1
@@ -346,11 +362,14 @@ cdef int run_pooling(const Pooling *g, const char *x, char *out) noexcept nogil:
     job.x = x
     job.out = out
     job.scratch_bytes = (pool_scratch_bytes(g) + 63) & ~63
-    job.scratch = scratch_for(0, job.scratch_bytes, workers)
-    if job.scratch is NULL:
-        return NO_MEMORY
+    job.scratch = scratch
+    if scratch is NULL:
+        job.scratch = <char *> aligned_alloc(pooling_bytes(g))
+        if job.scratch is NULL:
+            return NO_MEMORY
     parallel(g.n * job.bands, pool_task, &job, workers)
-    aligned_free(job.scratch)
+    if scratch is NULL:
+        aligned_free(job.scratch)
     return DONE
 
 
@@ -364,5 +383,5 @@ def pool2d(PoolPlan plan not None, x, cnp.ndarray out not None):
     if cnp.PyArray_SIZE(x) != size:
         raise ValueError(f"an array of {cnp.PyArray_SIZE(x)} elements where {size} were checked")
     with nogil:
-        outcome = run_pooling(g, x_data, out_data)
+        outcome = run_pooling(g, x_data, out_data, NULL)
     check(outcome)

@@ -64,6 +64,7 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     s.plan.result_bytes = s.y.out * s.x.out * g.oc * g.itemsize
     s.plan.divide = divide
     s.plan.task = stage_task
+    s.plan.threads = conv.threads
     s.plan.direct = direct
     cut_windows(&s.x, pixels // s.y.kernel, g, g.x.out)
     cut_windows(&s.y, pixels // s.x.band, g, g.y.out)
@@ -117,7 +118,7 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     job.marks, job.mark_sets = s.y.n_blocks * s.x.n_blocks, 1
     job.tasks = job.images * job.marks
     job.workers = workers_for(
-        <double> job.images * g.y.out * g.x.out * g.oc * g.products, job.tasks)
+        plan.threads, <double> job.images * g.y.out * g.x.out * g.oc * g.products, job.tasks)
     # Blocks are `band` columns wide, or the last one `room`.
     job.scratch_bytes = (band_bytes(s) + max(
         conv_scratch_bytes(g, s.x.band), conv_scratch_bytes(g, s.x.room),

@@ -36,6 +36,9 @@ FLOORS = [
     {"_model_files"},
     {"_checks", "_cpus", "_json", "_npy", "_version"},
     {"_disk"},
+    {"capi"},
+    {"_handles"},
+    {"_params"},
     {"_stage", "_dense"},
     {"_conv"},
     {"_driver", "_pool", "_activation"},
@@ -43,14 +46,18 @@ FLOORS = [
     {"_plan"},
     {"_planes", "_amx", "_winograd"},
     {"_geometry"},
-    {"_axis", "_engine"},
+    {"_layout"},
+    {"_axis", "_engine", "_header"},
     {"_typing"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ALGORITHMS = {"_amx", "_planes", "_winograd"}
 STEPS = {"_plan", "_blocks", "_driver"}
-COMPILED = ALGORITHMS | STEPS | {"_dense", "_stage", "_conv", "_pool", "_activation", "_engine"}
-SHARED = {"_axis", "_geometry"}  # .pxd files without a module: structs and inline functions
+C_API = {"capi", "_handles", "_params", "_layout"}
+PLANS = {"_dense", "_stage", "_conv", "_pool", "_activation"}
+COMPILED = ALGORITHMS | STEPS | C_API | PLANS | {"_engine"}
+# .pxd files without a module: structs and inline functions
+SHARED = {"_axis", "_geometry", "_header"}
 
 
 def test_every_module_has_a_floor():
@@ -178,6 +185,11 @@ def test_import_pulls_in_numpy_alone():
 
 def test_import_loads_no_integration():
     loaded = run_well("-c", "import pycnn, sys; print(*sys.modules)").split()
-    assert not {"pycnn.cli", "pycnn.viz", "pycnn._reference", "argparse", "matplotlib"} & set(
-        loaded
-    )
+    assert not {
+        "pycnn.cli",
+        "pycnn.capi",
+        "pycnn.viz",
+        "pycnn._reference",
+        "argparse",
+        "matplotlib",
+    } & set(loaded)
