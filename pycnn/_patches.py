@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What is added to the variances of the whitened patches, in units of their mean: directions with
 # less than that are mostly noise, which whitening would blow up.
-_REGULARIZATION = 0.1
+_REGULARIZATION = 0.5
 # A filter answers to patches that lie further than this along it, in standard deviations.
 _THRESHOLD = 0.5
 

@@ -1,8 +1,10 @@
 """The scikit-learn transformer: scikit-learn's own checks, and what it promises beside them."""
 
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -102,7 +104,7 @@ def test_learned_filters_are_whitening_and_a_soft_threshold(digits):
     patches = np.unique(windows[places].reshape(3000, 9), axis=0)
     mean = patches.mean(0)
     variances, axes = np.linalg.eigh(np.cov(patches.T, bias=True))
-    scale = np.sqrt(variances + 0.1 * variances.mean())
+    scale = np.sqrt(variances + 0.5 * variances.mean())
     whiten = (axes / scale) @ axes.T
     centroids = filters.reshape(20, 9) @ (axes * scale) @ axes.T
     np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-9)
@@ -376,6 +378,12 @@ def test_grid_search_in_two_processes(digits):
     np.testing.assert_array_equal(*scores)
     assert max(scores[0]) > 0.85
     assert searches[0].predict(x[:1]).shape == (1,)
+
+
+def test_the_example_classifies_digits():
+    example = Path(__file__).parents[1] / "examples" / "classify_digits.py"
+    right = re.search(r"([\d.]+)% of 899 others are right", run_well(str(example)))
+    assert float(right[1]) > 97
 
 
 def test_threads_share_a_transformer(digits, fitted):
