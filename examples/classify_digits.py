@@ -20,7 +20,7 @@ def main():
         digits.images, digits.target, test_size=0.5, random_state=0, stratify=digits.target
     )
 
-    extractor = ConvFeatures(random_state=0)
+    extractor = ConvFeatures(kernel_size=4, random_state=0)
     features = extractor.fit_transform(train_images)
     classifier = LogisticRegression().fit(features, train_labels)
 

@@ -65,9 +65,9 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         these. Three dimensions are for grey images.
     bias : array_like, shape (F,), optional
         The bias of given filters; other filters have their own.
-    n_filters : int, default 128
+    n_filters : int, default 96
         How many filters to learn or draw.
-    kernel_size : int or (int, int), default 5
+    kernel_size : int or (int, int), default 6
         Height and width of these filters; an image smaller than that gets filters of its own size.
     image_shape : (int, int) or (int, int, int), optional
         Height and width, and channels if there are any, of the images that the rows of a table X
@@ -136,8 +136,8 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         filters: Literal["kmeans", "random"] | ArrayLike = "kmeans",
         *,
         bias: ArrayLike | None = None,
-        n_filters: SupportsIndex = 128,
-        kernel_size: Pair = 5,
+        n_filters: SupportsIndex = 96,
+        kernel_size: Pair = 6,
         image_shape: tuple[int, ...] | None = None,
         activation: Activation = "relu",
         pool: Literal["max", "avg"] = "max",

@@ -146,7 +146,7 @@ def test_colour_images_and_a_network_of_two_learned_layers(rng):
 def test_random_filters_are_those_of_pycnn(digits):
     features = ConvFeatures("random", n_filters=5, random_state=3).fit(digits[0][:5])
     seed = np.random.RandomState(3).randint(2**31 - 1)
-    np.testing.assert_array_equal(features.filters_, pycnn.random_filters(5, 5, 1, seed=seed))
+    np.testing.assert_array_equal(features.filters_, pycnn.random_filters(5, 6, 1, seed=seed))
     np.testing.assert_array_equal(features.bias_, np.zeros(5, np.float32))
 
 
@@ -156,7 +156,7 @@ def test_better_than_pixels(digits):
     )
     classifier = LogisticRegression(max_iter=1000)
     raw = classifier.fit(train_x, train_y).score(test_x, test_y)
-    model = make_pipeline(ConvFeatures(random_state=0), classifier)
+    model = make_pipeline(ConvFeatures(kernel_size=4, random_state=0), classifier)
     learned = model.fit(train_x, train_y).score(test_x, test_y)
     assert learned >= 0.98
     assert 1 - learned <= 0.6 * (1 - raw)  # at least four errors in ten are gone
@@ -191,7 +191,7 @@ def test_a_table_that_is_no_square_is_read_in_rows_with_a_warning(rng):
     with pytest.warns(UserWarning, match="X has 12 features, not a square number"):
         features = ConvFeatures(n_filters=4, random_state=0).fit(table)
     assert features.image_shape_ == (1, 12, 1)
-    assert features.filters_.shape == (4, 1, 5, 1)
+    assert features.filters_.shape == (4, 1, 6, 1)
 
 
 def test_fewer_patches_than_filters(rng):
