@@ -5,7 +5,7 @@ textures. A linear model on such maps sees more than the same model on the bare 
 
 Needs scikit-image, matplotlib and scikit-learn:
 
-    pip install "pycnn[images]" scikit-learn
+    pip install "pycnn[images,sklearn]"
     python examples/random_features.py [IMAGE]
 """
 
@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 import pycnn
 from pycnn import viz
+from pycnn.sklearn import ConvFeatures
 
 
 def picture_of_random_features(image, n_filters=12, size=7):
@@ -36,22 +37,14 @@ def picture_of_random_features(image, n_filters=12, size=7):
     print("wrote random-features.png")
 
 
-def features(images, n_filters=64):
-    """Random filters, ReLU, pooling: a row of numbers for each of N grey images."""
-    x = images[..., np.newaxis]  # (N, H, W) -> (N, H, W, 1)
-    filters = pycnn.random_filters(n_filters, 3, 1, seed=0)
-    maps = pycnn.conv2d(x, filters, padding="same", activation="relu")
-    pooled = pycnn.avg_pool2d(maps, 2)
-    return pooled.reshape(len(pooled), -1)
-
-
 def classify_digits():
     """Compare LogisticRegression on the pixels of 8 x 8 digits and on their features."""
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32).reshape(-1, 8, 8)
+    pixels, labels = load_digits(return_X_y=True)
+    pixels = (pixels / 16).astype(np.float32)
+    features = ConvFeatures("random", n_filters=64, kernel_size=3, pool_grid=3, random_state=0)
     for name, table in (
-        ("pixels", images.reshape(len(images), -1)),
-        ("random features", features(images)),
+        ("pixels", pixels),
+        ("random features", features.fit_transform(pixels)),
     ):
         train_x, test_x, train_y, test_y = train_test_split(
             table, labels, test_size=0.5, random_state=0, stratify=labels

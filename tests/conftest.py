@@ -2,6 +2,9 @@
 
 import os
 
+# Before anything imports SciPy: without it scikit-learn skips one of its checks of estimators.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings

@@ -1,4 +1,4 @@
-"""The examples in the docstrings and in the README do what they say."""
+"""The examples in the docstrings, on the pages and in the README do what they say."""
 
 import doctest
 import importlib
@@ -11,7 +11,9 @@ import pytest
 import pycnn
 
 MODULES = ["pycnn", *(m.name for m in pkgutil.walk_packages(pycnn.__path__, "pycnn."))]
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [path for path in (ROOT / "docs").glob("*.rst") if ">>> " in path.read_text("utf-8")]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "pycnn.__main__"])
@@ -24,6 +26,11 @@ def test_examples_of_module(name):
 @pytest.mark.parametrize("name", sorted(set(pycnn.__all__) - {"__version__"}))
 def test_every_public_function_has_an_example(name):
     assert doctest.DocTestFinder(recurse=False).find(getattr(pycnn, name))[0].examples
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_examples_of_page(page):
+    assert doctest.testfile(str(page), module_relative=False, encoding="utf-8").failed == 0
 
 
 def test_python_in_the_readme():

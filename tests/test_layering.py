@@ -18,7 +18,8 @@ PACKAGE = Path(pycnn.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"viz", "_files", "threadpoolctl"},
+    {"viz", "sklearn", "_files", "threadpoolctl"},
+    {"_patches"},
     {"pycnn"},
     {"layers"},
     {"layers.branching"},
@@ -185,11 +186,6 @@ def test_import_pulls_in_numpy_alone():
 
 def test_import_loads_no_integration():
     loaded = run_well("-c", "import pycnn, sys; print(*sys.modules)").split()
-    assert not {
-        "pycnn.cli",
-        "pycnn.capi",
-        "pycnn.viz",
-        "pycnn._reference",
-        "argparse",
-        "matplotlib",
-    } & set(loaded)
+    integrations = {"pycnn.capi", "pycnn.cli", "pycnn.sklearn", "pycnn.viz"}
+    assert not integrations & set(loaded)
+    assert not {"pycnn._reference", "argparse", "matplotlib", "sklearn"} & set(loaded)
