@@ -23,8 +23,9 @@ from pycnn._geometry cimport PLANES, Block, Geometry, hands_back
 from pycnn._pool cimport Pooling, free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
 
 cdef Py_ssize_t BAND_BYTES = 128 * 1024
-# Winograd needs rows of many tiles, which are several pixels high.
-cdef Py_ssize_t TILED_BAND_BYTES = 512 * 1024
+# Where pooling windows overlap, so do the bands; winograd needs rows of many tiles, which are several
+# pixels high.
+cdef Py_ssize_t HIGH_BAND_BYTES = 512 * 1024
 
 
 cdef void cut_windows(Windows *w, Py_ssize_t fit, const Geometry *g,
@@ -58,7 +59,8 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     `direct` is the stage for what the algorithm of `conv` hands back.
     """
     cdef const Geometry *g = conv.geometry
-    cdef Py_ssize_t budget = BAND_BYTES if g.tile == 1 else TILED_BAND_BYTES
+    cdef bint high = g.tile > 1 or s.y.stride < s.y.kernel
+    cdef Py_ssize_t budget = HIGH_BAND_BYTES if high else BAND_BYTES
     cdef Py_ssize_t pixels = budget // (g.oc * g.itemsize)
     s.plan.geometry = g
     s.plan.result_bytes = s.y.out * s.x.out * g.oc * g.itemsize
