@@ -18,6 +18,7 @@ from pycnn._conv cimport ConvPlan, execute
 from pycnn._driver cimport Job, Plan, workers_for
 from pycnn._engine cimport (
     PYCNN_f32, PYCNN_f64, PYCNN_RELU, PYCNN_u32, PYCNN_u64, check, kernels_of,
+    pycnn_windows,
 )
 from pycnn._geometry cimport PLANES, Block, Geometry, hands_back
 from pycnn._pool cimport Pooling, free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
@@ -102,15 +103,23 @@ cdef bint stage_fits(const Stage *s) noexcept nogil:
 # ---- tasks --------------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t band_bytes(const Stage *s) noexcept nogil:
-    """A block's convolution; the pool may look at whole rows from `before` pixels on."""
+    """A block's convolution. The pool may look at whole rows from `before` pixels on, and at the
+    two vectors that `pitch` outputs come from."""
     cdef const Geometry *g = s.plan.geometry
-    return ((s.y.room * s.x.room + g.tile - 1) * g.oc * g.itemsize + 63) & ~63
+    return (((s.y.room * s.x.room + g.tile - 1) * g.oc + 2 * g.kernels.lanes) * g.itemsize
+            + 63) & ~63
+
+
+cdef inline Py_ssize_t pitch(const Stage *s) noexcept nogil:
+    """Numbers from one plane's pooled row to the next: whole vectors, without a tail."""
+    cdef Py_ssize_t lanes = s.plan.geometry.kernels.lanes
+    return (s.x.block + lanes - 1) // lanes * lanes
 
 
 cdef inline Py_ssize_t pooled_bytes(const Stage *s) noexcept nogil:
     """A pooled row in planes."""
     cdef const Geometry *g = s.plan.geometry
-    return (s.x.block * g.oc * g.itemsize + 63) & ~63
+    return (pitch(s) * g.oc * g.itemsize + 63) & ~63
 
 
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:
@@ -163,9 +172,26 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
             pool_rows(&pool, band, 0, i, i + 1, out, rest)
             continue
         for f in range(g.oc):
-            pool_rows(&pool, band + f * plane * g.itemsize, 0, i, i + 1,
-                      rest + f * s.x.block * g.itemsize, rest + pooled_bytes(s))
-        g.kernels.interleave(rest, g.oc, s.x.block, out, s.x.block)
+            pool_plane_row(s, &pool, band + f * plane * g.itemsize, i,
+                           rest + f * pitch(s) * g.itemsize, rest + pooled_bytes(s))
+        g.kernels.interleave(rest, g.oc, s.x.block, out, pitch(s))
+
+
+cdef inline void pool_plane_row(const Stage *s, const Pooling *pool, const char *plane,
+                                Py_ssize_t i, char *out, char *scratch) noexcept nogil:
+    """Row `i` of a block's maximum; without detours where the kernel alone has the fastest way."""
+    cdef pycnn_windows w
+    if pool.spread or pool.two_passes or pool.fold:
+        pool_rows(pool, plane, 0, i, i + 1, out, scratch)
+        return
+    w.x = plane + i * s.y.stride * s.x.room * pool.itemsize
+    w.out = out
+    w.rows, w.row_step = s.y.kernel, s.x.room
+    w.taps, w.tap_step = s.x.kernel, 1
+    w.pixels = pitch(s) if s.x.kernel == s.x.stride == 2 else s.x.block
+    w.pixel_step = s.x.stride
+    w.channels = 1
+    pool.kernels.max_windows(&w)
 
 
 # ---- the call from Python -----------------------------------------------------------------------

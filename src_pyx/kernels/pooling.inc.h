@@ -99,22 +99,24 @@ INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, cons
 }
 
 /* Few channels, two taps side by side, stride 2: the columns of a vector of windows are two vectors,
- * which are shuffled apart into all first taps and all second ones.  Returns how many windows are
- * done. */
+ * which are shuffled apart into all first taps and all second ones.  The last windows may overlap
+ * those before and repeat their bits.  Returns how many windows are done. */
 INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const int mean)
 {
     const int step = (int)LANES / channels;
-    ptrdiff_t p = 0;
-    for (; p + step <= w->pixels; p += step) {
+    if (w->pixels < step)
+        return 0;
+    for (ptrdiff_t at = 0; at < w->pixels; at += step) {
+        const ptrdiff_t p = at < w->pixels - step ? at : w->pixels - step;
         const T *x = (const T *)w->x + 2 * p * channels;
         VECTOR best = {0};
         for (ptrdiff_t r = 0; r < w->rows; r++, x += w->row_step) {
             const VECTOR low = LOAD(x), high = LOAD(x + LANES);
             NAME(mask) first, second;
             UNROLL for (int i = 0; i < LANES; i++) {
-                const int at = 2 * (i / channels) * channels + i % channels;
-                first[i] = at;
-                second[i] = at + channels;
+                const int lane = 2 * (i / channels) * channels + i % channels;
+                first[i] = lane;
+                second[i] = lane + channels;
             }
             const VECTOR left = SHUFFLE(low, high, first), right = SHUFFLE(low, high, second);
             best = r == 0 ? left : NAME(combine)(left, best, mean);
@@ -124,7 +126,7 @@ INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const i
             best /= (T)w->count;
         STORE((T *)w->out + p * channels, best);
     }
-    return p;
+    return w->pixels;
 }
 
 INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
