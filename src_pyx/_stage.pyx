@@ -24,8 +24,8 @@ from pycnn._geometry cimport PLANES, Block, Geometry, hands_back
 from pycnn._pool cimport Pooling, free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
 
 cdef Py_ssize_t BAND_BYTES = 128 * 1024
-# Where pooling windows overlap, so do the bands; winograd needs rows of many tiles, which are several
-# pixels high.
+# Where pooling windows overlap, so do the bands; winograd needs rows of many tiles, which are
+# several pixels high.
 cdef Py_ssize_t HIGH_BAND_BYTES = 512 * 1024
 
 
