@@ -53,7 +53,8 @@ VERSION = 1
 # ten thousand arrays fit.
 MAX_HEADER = 2**20
 
-MAX_NAME = 200
+# A hundred characters for each of the containers in each other, for a layer and for its array.
+MAX_NAME = 2000
 
 # The description's place among the arrays, where safetensors keeps it anyway.
 _METADATA = "__metadata__"

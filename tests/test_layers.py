@@ -14,6 +14,7 @@ import pycnn
 from pycnn import _reference as reference
 from pycnn.layers import Layer, weights
 from pycnn.layers._initializers import INITIALIZERS
+from pycnn.layers._layer import config_options, walk
 
 ONE_OF_EACH = [
     pycnn.Conv2D(3, (2, 3), stride=2, padding=1, dilation=2, seed=0, name="c"),
@@ -292,6 +293,27 @@ def test_assigning_parameters(rng):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pycnn.BatchNorm(input_shape=(2**50,), name="wide"),
+        lambda: pycnn.Dense(2**50, input_shape=(1,), initializer="zeros", name="wide"),
+        lambda: pycnn.Conv2D(2**50, 1, input_shape=(1, 1), name="wide"),
+    ],
+)
+def test_parameters_beyond_memory(make):
+    with pytest.raises(MemoryError) as info:
+        make()
+    assert_helpful(info, "wide", "1125899906842624")
+
+
+def test_wrong_filters_of_a_layer_beyond_memory():
+    for n_filters in (2**50, 2**62):
+        with pytest.raises(ValueError) as info:
+            pycnn.Conv2D(n_filters, 3).filters = np.ones((2, 3, 3))
+        assert_helpful(info, "conv2d", "(2, 3, 3)", n_filters)
+
+
+@pytest.mark.parametrize(
     ("make", "who", "words"),
     [
         (lambda: pycnn.Conv2D(0, 3), "Conv2D", ["n_filters", 0]),
@@ -375,6 +397,14 @@ def test_every_layer_is_here():
 
 
 @by_class()
+def test_options_stay(layer):
+    """A network that has planned its calls by them would not notice."""
+    for option in config_options(type(layer)):
+        with pytest.raises(AttributeError):
+            setattr(layer, option, 1)
+
+
+@by_class()
 def test_reprs_and_configs_are_complete(layer):
     again = eval(repr(layer), vars(pycnn))
     assert repr(again) == repr(layer)
@@ -393,6 +423,14 @@ def test_copies_and_pickles(layer, rng):
         assert all(again.get_config() == layer.get_config() for again in copies)
         for again in copies:
             assert_same_bits(again(x), layer(x))
+            parameters = [a for _, inner in walk(again) for a in inner.arrays.values()]
+            assert not any(a.flags.writeable for a in [*again.arrays.values(), *parameters])
+
+
+def test_a_pickle_holds_each_parameter_once():
+    for layer in (pycnn.Conv2D(64, 3, input_shape=(8, 8, 64)), pycnn.Dense(99, input_shape=(99,))):
+        n_bytes = sum(array.nbytes for array in layer.arrays.values())
+        assert len(pickle.dumps(layer)) < n_bytes + 2000
 
 
 def test_reprs():
@@ -444,6 +482,7 @@ def test_torch_orders(rng):
         ("dense_from_torch", (np.ones(3),), ["(n_out, n_in)"]),
         ("dense_from_torch", (np.ones((3, 8)), (2, 2, 3)), ["(2, 2, 3)", "8"]),
         ("dense_from_torch", (np.ones((3, 8)), (8,)), ["(8,)"]),
+        ("dense_from_torch", (np.ones((3, 8)), (0, 2, 4)), ["image_shape=0"]),
         ("dense_from_torch", (np.ones((3, 8), complex),), ["complex128"]),
     ],
 )

@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -152,6 +153,20 @@ def test_a_batch_that_outgrows_the_cache(rng):
     assert_same_bits(batch, np.stack([net(image) for image in x]))
 
 
+@pytest.mark.parametrize("behind", [[], [ReLU()], [MaxPool2D(1)], [Softmax(), AvgPool2D(1)]])
+@pytest.mark.parametrize("gamma", [1.0, 1e30])
+def test_statistics_that_do_not_fit_into_filters(behind, gamma):
+    """The filters would be 0, 1e50 and infinity; neither NaN nor a warning comes of it."""
+    filters = np.array([0, 1e20, 1e38], np.float32).reshape(3, 1, 1, 1)
+    norm = BatchNorm.from_arrays([gamma] * 3, [0.0] * 3, [1.0] * 3, [0.0] * 3, epsilon=1e-4)
+    net = Sequential([Conv2D.from_arrays(filters), norm, *behind])
+    x = np.full((2, 3, 3, 1), 1e-20, np.float32)
+    assert_same_bits(net(x), list(net.feature_maps(x).values())[-1])
+    dead = BatchNorm.from_arrays(*np.ones((3, 3)), np.zeros(3), epsilon=0.0)
+    net = Sequential([Conv2D.from_arrays(filters), dead, *behind])
+    assert_same_bits(net(x), list(net.feature_maps(x).values())[-1])
+
+
 def test_float64_images_are_normalised_in_float64(rng):
     """Folded into float32 filters the statistics would lose half their digits."""
     conv = Conv2D(4, 3, seed=0, input_shape=(9, 9, 3))
@@ -230,6 +245,17 @@ def test_new_filters_are_used_at_once(rng):
     assert np.abs(first - second).max() > 0.1
 
 
+def test_options_stay_so_that_plans_do(rng):
+    net = Sequential([Conv2D(4, 3, seed=0), Flatten(), Dense(2, activation="softmax", seed=0)])
+    net(images(rng, 1, (9, 9, 3)))
+    with pytest.raises(AttributeError) as info:
+        net["dense_1"].activation = None
+    assert_helpful(info, "dense", "activation", "make another layer")
+    for name, value in (("layers", ()), ("input_shape", (8, 8, 3)), ("name", "net")):
+        with pytest.raises(AttributeError):
+            setattr(net, name, value)
+
+
 # ---- predict ------------------------------------------------------------------------------------
 
 
@@ -257,6 +283,26 @@ def test_predict_reads_a_generator_a_batch_at_a_time():
     assert seen == [4, 8, 10]
 
 
+def test_predict_mixes_dtypes_that_are_computed_alike(rng):
+    net, x = small_net(), images(rng, 4, (13, 14, 3), np.uint8)
+    mixed = [x[0], x[1].astype(np.float32), x[2].astype(np.int16), x[3].astype(np.float16)]
+    for batch_size in (1, 2, 4):
+        assert_same_bits(net.predict(mixed, batch_size), net(x))
+
+
+def test_predict_has_the_result_in_memory_once():
+    net = Sequential([Conv2D(4, 1, seed=0)])
+    x = np.ones((400, 32, 32, 1), np.uint8)
+    net.predict(x[:32])
+    tracemalloc.start()
+    try:
+        result = net.predict(x)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.nbytes < peak < 1.3 * result.nbytes
+
+
 def test_predict_of_a_memory_mapped_file(tmp_path, rng):
     net, x = small_net(), images(rng, 9, (13, 14, 3))
     np.save(tmp_path / "x.npy", x)
@@ -278,6 +324,14 @@ def test_predict_of_a_memory_mapped_file(tmp_path, rng):
         ("images", TypeError, ["str"]),
         ([np.ones((9, 9, 3), complex)], TypeError, ["complex128"]),
         (np.ones((2, 9, 9, 3), object), TypeError, ["object"]),
+        (np.array(1.0), ValueError, ["single numbers"]),
+        (np.ones(3), ValueError, ["single numbers"]),
+        (range(3), ValueError, ["single numbers"]),
+        (
+            [np.ones((9, 9, 3), "u1"), np.ones((9, 9, 3), "f4"), np.ones((9, 9, 3))],
+            TypeError,
+            ["sample 2", "float64", "uint8", "float32"],
+        ),
     ],
 )
 def test_predict_refuses(given, error, words):
@@ -368,6 +422,13 @@ def test_names():
     assert_helpful(info, "Sequential", "'a'", "two layers")
 
 
+def test_vectors_are_told_from_grey_images_as_by_a_layer_alone(rng):
+    x = rng.standard_normal((32, 6))
+    norm = normalization(rng, 6)
+    for net in (Sequential([norm, ReLU()]), Sequential([Add([[norm, ReLU()]])]), Add([[norm, ReLU()]])):
+        assert_same_bits(net(x), ReLU()(norm(x)))
+
+
 def test_one_layer_in_two_places(rng):
     shared = Conv2D(3, 3, padding=1, seed=0)
     net = Sequential([shared, ReLU(), shared])
@@ -434,6 +495,15 @@ def test_shapes_that_do_not_fit_are_named(layers, shape, name, words):
         with pytest.raises(ValueError) as info:
             make()
         assert_helpful(info, name, *words)
+
+
+def test_one_layer_that_does_not_fit_in_two_places_is_named():
+    conv = Conv2D(4, 3, padding="same")
+    net = Sequential([conv, conv])
+    for _ in range(2):
+        with pytest.raises(ValueError) as info:
+            net(np.ones((8, 8, 3)))
+        assert_helpful(info, "conv2d_2", "(8, 8, 4)", "(4, 3, 3, 3)")
 
 
 def test_a_refused_input_builds_nothing():

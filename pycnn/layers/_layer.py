@@ -37,6 +37,9 @@ LOADABLE: dict[str, type[Layer]] = {}
 class Layer:
     """The base of all layers: what they can all do.
 
+    The arguments of a layer are its attributes and stay as they are; only parameters may be
+    replaced.
+
     Attributes
     ----------
     name : str or None
@@ -59,6 +62,14 @@ class Layer:
         # MaxPool2D is max_pool2d, ReLU is relu: the names of the functions.
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.replace("ReLU", "Relu"))
         cls.kind = words.lower().removeprefix("_")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Networks plan their calls once, by the options of their layers.
+        if name in vars(self) and name in options(type(self)):
+            raise AttributeError(
+                f"{self._who}: {name} stays what the layer was made with; make another layer"
+            )
+        super().__setattr__(name, value)
 
     @property
     def name(self) -> str | None:
@@ -184,8 +195,9 @@ class Layer:
         return None
 
     def _usual_ndim(self, ndim: int) -> int:
-        """Dimensions of one sample for a layer that takes any, outside a network."""
-        return min(ndim, 3)
+        """Dimensions of one sample where all layers take any."""
+        inner = (child._usual_ndim(ndim) for _, child in self._children())
+        return min(inner, default=min(ndim, 3))
 
     def _output_shape(self, shape: Shape, who: str) -> Shape:
         return shape
@@ -311,15 +323,15 @@ def check_name(name: object, who: str) -> str:
     return name
 
 
-def check_shape(shape: Any, who: str) -> Shape:
+def check_shape(shape: Any, who: str, name: str = "input_shape") -> Shape:
     """The shape of one sample: image, or vector."""
     if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3:
         raise ValueError(
-            f"{who}: input_shape={shape!r} must be the (H, W), (H, W, C) or (n,) of one sample"
+            f"{who}: {name}={shape!r} must be the (H, W), (H, W, C) or (n,) of one sample"
         )
-    sizes = tuple(_checks.integer(size, who, "input_shape", 1) for size in shape)
+    sizes = tuple(_checks.integer(size, who, name, 1) for size in shape)
     if math.prod(sizes) > _checks.LARGEST // 8:
-        raise ValueError(f"{who}: input_shape={sizes} is too large to be addressed")
+        raise ValueError(f"{who}: {name}={sizes} is too large to be addressed")
     return sizes
 
 
