@@ -204,7 +204,9 @@ def test_the_suffix_chooses_the_format(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", [None, 3, b"net.npz", ["net.npz"], io.BytesIO()], ids=ascii)
+@pytest.mark.parametrize(
+    "path", [None, 3, b"net.npz", ["net.npz"], io.BytesIO()], ids=lambda path: type(path).__name__
+)
 def test_what_is_no_path(path):
     for call in (lambda p: write_model(p, {}, {}), read_model):
         with pytest.raises(TypeError, match="path is a .*; expected str or os.PathLike"):
