@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = {".py", ".pyi", ".pxd", ".h", ".so", ".typed"}
-LARGEST = 2_000_000
+LARGEST = 1_500_000
 
 (sdist_path,) = (path for path in sys.argv[1:] if path.endswith(".tar.gz"))
 (wheel_path,) = (path for path in sys.argv[1:] if path.endswith(".whl"))

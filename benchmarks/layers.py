@@ -275,7 +275,11 @@ class Judge:
         self._eps = eps
 
     def error(self, answer):
-        """Largest error of `answer`, in units; NaN or infinity when it holds any.
+        """Largest error of `answer`, in units; NaN or infinity when it holds any."""
+        return float(self.errors(answer).max())
+
+    def errors(self, answer):
+        """Error of each number of `answer`, in units.
 
         Raises
         ------
@@ -287,8 +291,7 @@ class Judge:
         off = np.abs(answer - self._right)
         # Where the unit is zero every product is zero, so any error at all is infinitely wrong.
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(off == 0, 0, off / self._unit)
-        return float(ratio.max())
+            return np.where(off == 0, 0, off / self._unit)
 
     def limit(self, precision, direct):
         """Error above which an answer is called wrong.

@@ -111,7 +111,7 @@ def _cells(rows, heads):
         print("  ".join((first, *others)).rstrip())
 
 
-def _number(value):
+def number(value):
     """Three or four significant digits, without an exponent where that is readable."""
     if value is None:
         return "-"
@@ -124,10 +124,16 @@ def _number(value):
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
+def rst_table(heads, rows):
+    """A table of text for the documentation: its first row is the heads."""
+    lines = [", ".join(f'"{cell}"' for cell in row) for row in (heads, *rows)]
+    return ".. csv-table::\n   :header-rows: 1\n\n" + "".join(f"   {line}\n" for line in lines)
+
+
 def _time_cell(record):
     if record is None:
         return "-"
-    return _number(record["us"]) if "us" in record else record["status"]
+    return number(record["us"]) if "us" in record else record["status"]
 
 
 def print_tables(run):
@@ -156,11 +162,11 @@ def print_tables(run):
     for layer in run["layers"]:
         records = layer["contenders"]
         shown = records.get("pycnn" if "pycnn" in names else layer["peer"], {})
-        cells = [_number(layer["ratio"].get(name)) for name in ratios]
-        errors = [_number(records.get(name, {}).get("error")) for name in names]
-        rows.append([layer["name"], _number(shown.get("gflops")), *cells, *errors])
+        cells = [number(layer["ratio"].get(name)) for name in ratios]
+        errors = [number(records.get(name, {}).get("error")) for name in names]
+        rows.append([layer["name"], number(shown.get("gflops")), *cells, *errors])
     if run["geometric_mean"]:
-        means = [_number(run["geometric_mean"].get(name)) for name in ratios]
+        means = [number(run["geometric_mean"].get(name)) for name in ratios]
         rows.append(["geometric mean", "", *means, *[""] * len(names)])
     _cells(rows, heads)
     for layer in run["layers"]:
@@ -194,7 +200,7 @@ def print_baseline(run, baseline):
         earlier = baseline["layers"].get(layer["name"], {"contenders": {}})
         pair = [source["contenders"].get("pycnn", {}).get("us") for source in (earlier, layer)]
         if None not in pair:
-            rows.append([layer["name"], *map(_number, pair), _number(pair[0] / pair[1])])
+            rows.append([layer["name"], *map(number, pair), number(pair[0] / pair[1])])
     _cells(rows, ["layer", "before", "now", "times faster"])
 
 

@@ -6,7 +6,14 @@ project = "pycnn"
 author = "the pycnn developers"
 version = release = pycnn.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "measured"]
+html_theme = "pydata_sphinx_theme"
 html_title = f"pycnn {release}"
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "use_edit_page_button": False,
+}
+html_show_sourcelink = False
 autodoc_typehints = "none"  # the docstrings say more
 numpydoc_show_class_members = False

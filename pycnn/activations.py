@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from pycnn import _activation, _checks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import SupportsIndex
 
-    from pycnn._typing import Array, ArrayLike
+    from numpy.typing import NDArray
+
+    from pycnn._typing import (
+        Array,
+        ArrayLike,
+        Float32,
+        Float64,
+        NarrowArray,
+        Scalar,
+        WideArray,
+    )
 
 
 _SLOPE = 0.01
@@ -52,6 +63,10 @@ def _smooth(func: str, x: ArrayLike, out: Array | None, axis: int | None = None)
     return _checks.deliver(compute, x.shape, dtype, out, (x,), func)
 
 
+@overload
+def relu(x: NDArray[Scalar], *, out: Array | None = None) -> NDArray[Scalar]: ...
+@overload
+def relu(x: ArrayLike, *, out: Array | None = None) -> Array: ...
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Rectified linear unit: ``max(x, 0)``, element by element.
 
@@ -96,6 +111,18 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _checks.deliver(compute, x.shape, dtype, out, (x,), "relu")
 
 
+@overload
+def leaky_relu(
+    x: WideArray, negative_slope: float = _SLOPE, *, out: Array | None = None
+) -> Float64: ...
+@overload
+def leaky_relu(
+    x: NarrowArray, negative_slope: float = _SLOPE, *, out: Array | None = None
+) -> Float32: ...
+@overload
+def leaky_relu(
+    x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | None = None
+) -> Array: ...
 def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | None = None) -> Array:
     """Leaky rectified linear unit: ``x`` where positive, else ``negative_slope * x``.
 
@@ -140,6 +167,12 @@ def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | Non
     return _checks.deliver(compute, x.shape, dtype, out, (x,), func)
 
 
+@overload
+def sigmoid(x: WideArray, *, out: Array | None = None) -> Float64: ...
+@overload
+def sigmoid(x: NarrowArray, *, out: Array | None = None) -> Float32: ...
+@overload
+def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array: ...
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Logistic sigmoid: ``1 / (1 + exp(-x))``, element by element.
 
@@ -175,6 +208,12 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     return _smooth("sigmoid", x, out)
 
 
+@overload
+def softmax(x: WideArray, axis: SupportsIndex = -1, *, out: Array | None = None) -> Float64: ...
+@overload
+def softmax(x: NarrowArray, axis: SupportsIndex = -1, *, out: Array | None = None) -> Float32: ...
+@overload
+def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array: ...
 def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None) -> Array:
     """Normalised exponentials: ``exp(x) / sum(exp(x))`` over an axis.
 
@@ -214,7 +253,12 @@ def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None)
     return _smooth(func, x, out, _checks.axis(axis, x.ndim, func))
 
 
-_FUNCTIONS = {"relu": relu, "leaky_relu": leaky_relu, "sigmoid": sigmoid, "softmax": softmax}
+_FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+}
 
 
 def apply(activation: str, y: Array) -> None:

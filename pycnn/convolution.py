@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -11,22 +11,33 @@ from pycnn import _checks, _conv
 from pycnn.activations import EPILOGUES, apply
 
 if TYPE_CHECKING:
-    from typing import Any, SupportsIndex
+    from typing import Any, SupportsIndex, Unpack
+
+    from numpy.typing import NDArray
 
     from pycnn._typing import (
         Activation,
         Array,
         ArrayLike,
+        ConvOptions,
         DType,
+        Float32,
+        Float64,
+        Narrow,
+        NarrowArray,
         Padding,
         Pair,
         Precision,
         Shape,
         Sides,
+        Wide,
+        WideArray,
     )
 
+_Scalar_co = TypeVar("_Scalar_co", bound=np.generic, covariant=True)
 
-class PackedFilters:
+
+class PackedFilters(Generic[_Scalar_co]):
     """Filters packed once for the kernels, to be used in many calls.
 
     `conv2d` and `conv_relu_pool` take it in place of an array and give the same result, without
@@ -62,6 +73,10 @@ class PackedFilters:
 
     __slots__ = ("_array", "_layouts")
 
+    @overload
+    def __init__(self, filters: NDArray[_Scalar_co]) -> None: ...
+    @overload
+    def __init__(self: PackedFilters[Any], filters: ArrayLike) -> None: ...
     def __init__(self, filters: ArrayLike) -> None:
         array = _checks.as_array(filters, "PackedFilters", "filters")
         try:
@@ -73,7 +88,7 @@ class PackedFilters:
         self._layouts: dict[object, _conv.Packed] = {}
 
     @property
-    def array(self) -> Array:
+    def array(self) -> NDArray[_Scalar_co]:
         return self._array.view()
 
     @property
@@ -81,13 +96,13 @@ class PackedFilters:
         return self._array.shape
 
     @property
-    def dtype(self) -> DType:
+    def dtype(self) -> np.dtype[_Scalar_co]:
         return self._array.dtype
 
     def __repr__(self) -> str:
         return f"PackedFilters(shape={self.shape}, dtype={self.dtype})"
 
-    def __reduce__(self) -> tuple[type[PackedFilters], tuple[Array]]:
+    def __reduce__(self) -> tuple[type[PackedFilters[Any]], tuple[Array]]:
         return PackedFilters, (self._array,)
 
     def layout(self, plan: _conv.ConvPlan) -> _conv.Packed:
@@ -157,7 +172,7 @@ def _plan(
 def prepare(
     func: str,
     x: ArrayLike,
-    filters: ArrayLike | PackedFilters,
+    filters: ArrayLike | PackedFilters[Any],
     bias: ArrayLike | None,
     stride: Any,
     padding: Any,
@@ -198,9 +213,37 @@ def prepare(
     return x, filters, bias, dtype, shape, plan
 
 
+@overload
+def conv2d(
+    x: WideArray,
+    filters: ArrayLike | PackedFilters[Any],
+    bias: ArrayLike | None = None,
+    **options: Unpack[ConvOptions],
+) -> Float64: ...
+@overload
 def conv2d(
     x: ArrayLike,
-    filters: ArrayLike | PackedFilters,
+    filters: WideArray | PackedFilters[Wide],
+    bias: ArrayLike | None = None,
+    **options: Unpack[ConvOptions],
+) -> Float64: ...
+@overload
+def conv2d(
+    x: NarrowArray,
+    filters: NarrowArray | PackedFilters[Narrow],
+    bias: ArrayLike | None = None,
+    **options: Unpack[ConvOptions],
+) -> Float32: ...
+@overload
+def conv2d(
+    x: ArrayLike,
+    filters: ArrayLike | PackedFilters[Any],
+    bias: ArrayLike | None = None,
+    **options: Unpack[ConvOptions],
+) -> Array: ...
+def conv2d(
+    x: ArrayLike,
+    filters: ArrayLike | PackedFilters[Any],
     bias: ArrayLike | None = None,
     *,
     stride: Pair = 1,

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from pycnn import _checks, _dense
 from pycnn.activations import EPILOGUES, apply
 
 if TYPE_CHECKING:
-    from pycnn._typing import Activation, Array, ArrayLike
+    from pycnn._typing import (
+        Activation,
+        Array,
+        ArrayLike,
+        Float32,
+        Float64,
+        NarrowArray,
+        WideArray,
+    )
 
 
+@overload
+def dense(
+    x: WideArray,
+    weights: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Float64: ...
+@overload
+def dense(
+    x: ArrayLike,
+    weights: WideArray,
+    bias: ArrayLike | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Float64: ...
+@overload
+def dense(
+    x: NarrowArray,
+    weights: NarrowArray,
+    bias: ArrayLike | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Float32: ...
+@overload
+def dense(
+    x: ArrayLike,
+    weights: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Array: ...
 def dense(
     x: ArrayLike,
     weights: ArrayLike,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -16,12 +16,30 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pycnn._typing import Array, ArrayLike, Pair, Shape
+    from pycnn._typing import (
+        Array,
+        ArrayLike,
+        Float32,
+        Float64,
+        NarrowArray,
+        Pair,
+        Scalar,
+        Shape,
+        WideArray,
+    )
 
 
 __all__ = ["conv", "pooling", "random_filters", "relu"]
 
 
+@overload
+def conv(img: WideArray, filters: ArrayLike) -> Float64: ...
+@overload
+def conv(img: ArrayLike, filters: WideArray) -> Float64: ...
+@overload
+def conv(img: NarrowArray, filters: NarrowArray) -> Float32: ...
+@overload
+def conv(img: ArrayLike, filters: ArrayLike) -> Array: ...
 def conv(img: ArrayLike, filters: ArrayLike) -> Array:
     """Convolve an image with the tutorial's filters; `conv2d` without options.
 
@@ -51,6 +69,10 @@ def conv(img: ArrayLike, filters: ArrayLike) -> Array:
     return conv2d(img, filters)
 
 
+@overload
+def pooling(feature_map: NDArray[Scalar], size: Pair = 2, stride: Pair = 2) -> NDArray[Scalar]: ...
+@overload
+def pooling(feature_map: ArrayLike, size: Pair = 2, stride: Pair = 2) -> Array: ...
 def pooling(feature_map: ArrayLike, size: Pair = 2, stride: Pair = 2) -> Array:
     """Take the largest value of each window of the feature maps; `max_pool2d` without options.
 

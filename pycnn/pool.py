@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from pycnn import _checks, _pool
 
 if TYPE_CHECKING:
-    from pycnn._typing import Array, ArrayLike, DType, Padding, Pair, Shape, Sides
+    from numpy.typing import NDArray
+
+    from pycnn._typing import (
+        Array,
+        ArrayLike,
+        DType,
+        Float32,
+        Float64,
+        NarrowArray,
+        Padding,
+        Pair,
+        Scalar,
+        Shape,
+        Sides,
+        WideArray,
+    )
 
 
 def geometry(
@@ -105,6 +120,28 @@ def _pool2d(
     return _checks.deliver(compute, shape, dtype, out, (x,), func)
 
 
+@overload
+def max_pool2d(
+    x: NDArray[Scalar],
+    pool_size: Pair = 2,
+    stride: Pair | None = None,
+    *,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    out: Array | None = None,
+) -> NDArray[Scalar]: ...
+@overload
+def max_pool2d(
+    x: ArrayLike,
+    pool_size: Pair = 2,
+    stride: Pair | None = None,
+    *,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    out: Array | None = None,
+) -> Array: ...
 def max_pool2d(
     x: ArrayLike,
     pool_size: Pair = 2,
@@ -166,6 +203,39 @@ def max_pool2d(
     )
 
 
+@overload
+def avg_pool2d(
+    x: WideArray,
+    pool_size: Pair = 2,
+    stride: Pair | None = None,
+    *,
+    padding: Padding = "valid",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
+    out: Array | None = None,
+) -> Float64: ...
+@overload
+def avg_pool2d(
+    x: NarrowArray,
+    pool_size: Pair = 2,
+    stride: Pair | None = None,
+    *,
+    padding: Padding = "valid",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
+    out: Array | None = None,
+) -> Float32: ...
+@overload
+def avg_pool2d(
+    x: ArrayLike,
+    pool_size: Pair = 2,
+    stride: Pair | None = None,
+    *,
+    padding: Padding = "valid",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
+    out: Array | None = None,
+) -> Array: ...
 def avg_pool2d(
     x: ArrayLike,
     pool_size: Pair = 2,
@@ -239,6 +309,12 @@ def _global_pool(func: str, x: ArrayLike, keepdims: bool, mean: bool) -> Array:
     return result.reshape({2: (), 3: (channels,), 4: (n, channels)}[x.ndim])
 
 
+@overload
+def global_avg_pool2d(x: WideArray, *, keepdims: bool = False) -> Float64: ...
+@overload
+def global_avg_pool2d(x: NarrowArray, *, keepdims: bool = False) -> Float32: ...
+@overload
+def global_avg_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array: ...
 def global_avg_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array:
     """Take the mean of each channel over the whole image.
 
@@ -274,6 +350,10 @@ def global_avg_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array:
     return _global_pool("global_avg_pool2d", x, keepdims, True)
 
 
+@overload
+def global_max_pool2d(x: NDArray[Scalar], *, keepdims: bool = False) -> NDArray[Scalar]: ...
+@overload
+def global_max_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array: ...
 def global_max_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array:
     """Take the largest value of each channel over the whole image.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from pycnn import _checks, _stage
 from pycnn.activations import EPILOGUES
@@ -12,10 +12,25 @@ from pycnn.pool import avg_pool2d, max_pool2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal, SupportsIndex
+    from typing import Any, Literal, SupportsIndex, Unpack
 
     from pycnn import _conv
-    from pycnn._typing import Activation, Array, ArrayLike, Padding, Pair, Precision, Shape
+    from pycnn._typing import (
+        Activation,
+        Array,
+        ArrayLike,
+        Float32,
+        Float64,
+        Narrow,
+        NarrowArray,
+        Padding,
+        Pair,
+        Precision,
+        Shape,
+        StageOptions,
+        Wide,
+        WideArray,
+    )
 
 
 _POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
@@ -45,9 +60,37 @@ def _stage_plan(
     return shape, _stage.StagePlan(conv_plan, window, stride, out, mean)
 
 
+@overload
+def conv_relu_pool(
+    x: WideArray,
+    filters: ArrayLike | PackedFilters[Any],
+    bias: ArrayLike | None = None,
+    **options: Unpack[StageOptions],
+) -> Float64: ...
+@overload
 def conv_relu_pool(
     x: ArrayLike,
-    filters: ArrayLike | PackedFilters,
+    filters: WideArray | PackedFilters[Wide],
+    bias: ArrayLike | None = None,
+    **options: Unpack[StageOptions],
+) -> Float64: ...
+@overload
+def conv_relu_pool(
+    x: NarrowArray,
+    filters: NarrowArray | PackedFilters[Narrow],
+    bias: ArrayLike | None = None,
+    **options: Unpack[StageOptions],
+) -> Float32: ...
+@overload
+def conv_relu_pool(
+    x: ArrayLike,
+    filters: ArrayLike | PackedFilters[Any],
+    bias: ArrayLike | None = None,
+    **options: Unpack[StageOptions],
+) -> Array: ...
+def conv_relu_pool(
+    x: ArrayLike,
+    filters: ArrayLike | PackedFilters[Any],
     bias: ArrayLike | None = None,
     *,
     pool_size: Pair = 2,

@@ -5,6 +5,7 @@ tests/native/threads_stress.c does the same to the pool alone, for the thread sa
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 
@@ -226,6 +227,10 @@ print("end")
 
 
 @needs_fork
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="without the GIL a fork may catch a dictionary or cache that another thread has locked",
+)
 def test_fork_while_other_threads_use_the_pool():
     script = """
 stop = False
