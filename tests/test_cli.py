@@ -18,6 +18,7 @@ from skimage import data
 
 import pycnn
 from pycnn import cli, viz
+from pycnn.cli import features
 
 CHELSEA = data.chelsea()
 
@@ -157,7 +158,7 @@ def test_colours_are_kept_on_request():
     assert [stage[-1].shape for stage in stages] == [(149, 224, 2), (72, 110, 3), (33, 52, 1)]
     check_stages(image, stages)
     # The edges of the mean of the channels.
-    grey_edges = pycnn.conv(image.mean(axis=2), cli.tutorial_filters()[0])
+    grey_edges = pycnn.conv(image.mean(axis=2), features.tutorial_filters()[0])
     np.testing.assert_allclose(stages[0][1], grey_edges, atol=1e-5)
     with PIL.Image.open("features/stage1.png") as picture:
         left = np.asarray(picture.convert("RGB"))[:, : picture.width // 6].astype(int)
@@ -378,7 +379,7 @@ def test_not_enough_memory(capsys, monkeypatch):
     def fail(*args):
         raise MemoryError("conv2d: 99 TiB")
 
-    monkeypatch.setattr(cli, "conv", fail)
+    monkeypatch.setattr(features, "conv", fail)
     assert cli.main(["features", small_picture()]) == 2
     assert capsys.readouterr().err == "pycnn: not enough memory\n"
     assert listing() == ["small.png"]

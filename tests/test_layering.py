@@ -18,6 +18,8 @@ PACKAGE = Path(pycnn.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"cli.features"},
+    {"cli._common"},
     {"viz", "sklearn", "_files", "threadpoolctl"},
     {"_patches"},
     {"pycnn"},
