@@ -18,8 +18,9 @@ PACKAGE = Path(pycnn.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"cli.features"},
+    {"cli.classify", "cli.features", "cli.train"},
     {"cli._common"},
+    {"_training", "_pictures"},
     {"viz", "sklearn", "_files", "threadpoolctl"},
     {"_patches"},
     {"pycnn"},

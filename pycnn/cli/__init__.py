@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 from pycnn import config
 from pycnn._files import Problem
 from pycnn._version import __version__
-from pycnn.cli import features
-from pycnn.cli._common import complain, detach_stdout, printing
+from pycnn.cli import classify, features, train
+from pycnn.cli._common import detach_stdout, note, printing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 when all went well, 2 when something must be put right, 130 after
-        Ctrl-C, 141 when the reader of standard output went away.
+        The exit status: 0 when all went well, 1 when all but some pictures could be classified,
+        2 when something must be put right, 130 after Ctrl-C, 141 when the reader of standard
+        output went away.
     """
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold characters that the terminal's encoding lacks.
@@ -47,19 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with printing():
             arguments = _parser().parse_args(argv)
-        arguments.command(arguments)
+        status: int = arguments.command(arguments)
     except Problem as problem:
-        return complain(str(problem), 2)
+        note(str(problem))
+        return 2
     except MemoryError:
-        return complain("not enough memory", 2)
+        note("not enough memory")
+        return 2
     except KeyboardInterrupt:
-        return complain("interrupted", 130)
+        note("interrupted")
+        return 130
     except BrokenPipeError:
         detach_stdout()
         return 141
     except SystemExit as done:  # argparse, after --help and --version
         return int(done.code or 0)
-    return 0
+    return status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pycnn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    train.add_parser(commands)
+    classify.add_parser(commands)
     features.add_parser(commands)
     info = commands.add_parser(
         "info",
@@ -88,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _info(_: argparse.Namespace) -> None:
+def _info(_: argparse.Namespace) -> int:
     with printing():
         config.show_config()
+    return 0

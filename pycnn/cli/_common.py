@@ -11,17 +11,16 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from pycnn._files import Problem, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeVar
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from matplotlib.figure import Figure
 
-    T = TypeVar("T")
+T = TypeVar("T")
 
 # The most numbers one step may make: 4 GB in float32.
 MAX_VALUES = 1_000_000_000
@@ -30,11 +29,10 @@ MAX_VALUES = 1_000_000_000
 # --- Printing ------------------------------------------------------------------------------
 
 
-def complain(message: str, status: int) -> int:
-    """Say on standard error what is wrong; return the exit status."""
+def note(message: str) -> None:
+    """Say something on standard error."""
     if sys.stderr is not None:
         print("pycnn:", message, file=sys.stderr)
-    return status
 
 
 def say(line: str) -> None:
@@ -66,16 +64,35 @@ def detach_stdout() -> None:
     os.close(nowhere)
 
 
+def shown(name: str) -> str:
+    """A name from a file, without what would steer the terminal."""
+    return name if name.isprintable() else ascii(name)
+
+
+@contextlib.contextmanager
+def progress(items: Collection[T], what: str, *, hide: bool = False) -> Iterator[Iterable[T]]:
+    """The items, counted by a bar while standard error is a terminal and tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield items
+        return
+    with tqdm(items, desc=what, leave=False, disable=hide or None) as bar:
+        yield bar
+
+
 # --- Arguments -----------------------------------------------------------------------------
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type of argument: whole numbers from `least` on."""
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A type of argument: whole numbers between these."""
 
     def whole_number(text: str) -> int:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"{value} is more than {most}")
         return value
 
     whole_number.__name__ = "whole number"  # argparse says: invalid whole number value: 'x'
@@ -89,6 +106,14 @@ def need(extra: str, purpose: str, *modules: str) -> None:
             importlib.import_module(module)
     except ImportError as error:
         raise Problem(f'{error}; {purpose}: pip install "pycnn[{extra}]"') from error
+
+
+def check_model_name(path: str) -> None:
+    """Refuse names that say no format of models, or one that cannot be read or written here."""
+    if not path.endswith((".npz", ".safetensors")):
+        raise Problem(f"the model {path!r} must end with .npz or .safetensors")
+    if path.endswith(".safetensors"):
+        need("models", "for .safetensors files", "safetensors")
 
 
 def check_amount(what: str, values: int) -> None:
@@ -131,6 +156,7 @@ def png_of(plot: Callable[..., Figure], *args: Any, **kwargs: Any) -> bytes:
     stream = io.BytesIO()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False  # dollar signs in names are no formulas
         plot(*args, **kwargs).savefig(stream, format="png")
     return stream.getvalue()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pycnn import _files, viz
 from pycnn._files import Problem
-from pycnn.cli._common import at_least, check_amount, in_thread, need, png_of, say, write_bytes
+from pycnn.cli._common import check_amount, in_thread, need, png_of, say, whole, write_bytes
 from pycnn.numpycnn import conv, pooling, random_filters, relu
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     which.add_argument(
         "--random",
         nargs=2,
-        type=at_least(1),
+        type=whole(1),
         metavar=("N", "SIZE"),
         help="one stage with N random filters of SIZE x SIZE",
     )
     parser.add_argument(
-        "--seed", type=at_least(0), metavar="S", help="seed of the random filters (default: 0)"
+        "--seed", type=whole(0), metavar="S", help="seed of the random filters (default: 0)"
     )
     parser.add_argument(
         "--out",
@@ -95,7 +95,7 @@ def tutorial_filters(seed: int = 0, *, channels: int | None = None) -> list[NDAr
     return [edges, second.astype(np.float32), third.astype(np.float32)]
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.filters is not None and arguments.seed is not None:
         raise Problem("--seed has no effect together with --filters")
     need("images", "to read and draw images", "matplotlib.figure", "skimage.io")
@@ -135,6 +135,7 @@ def _run(arguments: argparse.Namespace) -> None:
     _files.publish(writers)
     for path in writers:
         say(f"wrote    {path}")
+    return 0
 
 
 def _chelsea() -> Path:
