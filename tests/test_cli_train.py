@@ -4,6 +4,8 @@ import json
 import os
 import pty
 import re
+import subprocess
+import sys
 import termios
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage.io
-from commands import interrupt_after, limit_files_to, listing, run, run_without, start
+from commands import environment, interrupt_after, limit_files_to, listing, run, run_without, start
 from sklearn.datasets import load_digits
 
 import pycnn
@@ -81,6 +83,23 @@ def test_digits_are_learned_and_recognised():
     assert (status, err) == (0, "")
     for i, line in enumerate(out.splitlines()):
         assert re.fullmatch(rf"{i}\.png: {i} [01]\.\d{{4}}(, \d 0\.\d{{4}}){{2}}", line)
+
+
+def test_the_commands_in_the_readme():
+    readme = Path(__file__).parents[1] / "README.md"
+    section = readme.read_text("utf-8").partition("## Tell pictures apart")[2]
+    (commands,) = re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.M)[:1]
+    here = 'python() { "$PYTHON" "$@"; }; pycnn() { python -m pycnn "$@"; }\n'
+    done = subprocess.run(
+        ["bash", "-euc", here + commands],
+        env=environment(PYTHON=sys.executable),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"^accuracy +0\.9[89]", done.stdout, re.M)
+    assert re.fullmatch(r"7\.png: 7 0\.99\d\d, .*", done.stdout.splitlines()[-1])
+    assert listing() == ["7.png", "digits.npz", "digits.png"]
 
 
 def test_the_model_is_a_network_like_any_other(capsys):
