@@ -8,12 +8,15 @@ import PIL.Image
 from skimage import color, data, util
 
 import pycnn
-from pycnn import cli, viz
+from pycnn import viz
+from pycnn.cli import features
 
 folder = Path(sys.argv[1])
 x = util.img_as_float32(color.rgb2gray(data.chelsea()))
 shapes = [(149, 224, 2), (72, 110, 3), (33, 52, 1)]
-for i, (filters, shape) in enumerate(zip(cli.tutorial_filters(), shapes, strict=True), start=1):
+for i, (filters, shape) in enumerate(
+    zip(features.tutorial_filters(), shapes, strict=True), start=1
+):
     maps = pycnn.conv(x, filters)
     after_relu = pycnn.relu(maps)
     pooled = pycnn.pooling(after_relu)

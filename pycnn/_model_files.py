@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from pycnn._typing import Array
 
-__all__ = ["read_model", "write_model"]
+__all__ = ["model_writer", "read_model", "write_model"]
 
 VERSION = 1
 
@@ -103,6 +103,30 @@ def write_model(
     ({'layers': ['relu']}, {'w': array([[1., 1., 1.],
            [1., 1., 1.]], dtype=float32)})
     """
+    writer = model_writer(path, config, arrays)
+    write_files({Path(path): writer})
+
+
+def model_writer(
+    path: str | os.PathLike[str], config: dict[str, Any], arrays: Mapping[str, Array]
+) -> Callable[[BinaryIO], None]:
+    """Prepare what `write_model` writes, for who writes other files with it.
+
+    Parameters
+    ----------
+    path, config, arrays
+        As for `write_model`.
+
+    Returns
+    -------
+    callable
+        For `pycnn._disk.write_files`: writes the network to an open binary file.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `write_model`.
+    """
     name, form = _format_of(path, "write_model")
     if not isinstance(config, dict):
         raise TypeError(f"write_model: config is a {type(config).__name__}; expected a dict")
@@ -116,10 +140,14 @@ def write_model(
         raise TypeError(f"write_model: config: {error}") from error
     except BadFile as error:
         raise ValueError(f"write_model: config: {error}") from error
-    try:
-        write_files({Path(name): lambda stream: form.write(stream, description, ready)})
-    except BadFile as error:
-        raise ValueError(f"write_model: arrays for {name!r}: {error}") from error
+
+    def write(stream: BinaryIO) -> None:
+        try:
+            form.write(stream, description, ready)
+        except BadFile as error:
+            raise ValueError(f"write_model: arrays for {name!r}: {error}") from error
+
+    return write
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:

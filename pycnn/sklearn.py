@@ -30,6 +30,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pycnn import _checks
 from pycnn._patches import learn_filters
 from pycnn.convolution import PackedFilters
+from pycnn.layers import AvgPool2D, Conv2D, Flatten, MaxPool2D
 from pycnn.numpycnn import random_filters
 from pycnn.stage import conv_relu_pool
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Self, SupportsIndex
 
     from pycnn._typing import Activation, Array, ArrayLike, DType, Pair, Shape
+    from pycnn.layers import Layer
 
 __all__ = ["ConvFeatures", "learn_filters"]
 
@@ -239,6 +241,39 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 out=result[start : start + batch],
             )
         return result.reshape(len(images), -1)
+
+    def as_layers(self) -> list[Layer]:
+        """Give the same features as layers of a network.
+
+        Returns
+        -------
+        list of Layer
+            `Conv2D`, a pool and `Flatten`, for images of the shape seen in `fit`; grey ones are
+            ``(H, W)``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pycnn
+        >>> images = np.random.default_rng(0).random((50, 12, 12), dtype=np.float32)
+        >>> features = ConvFeatures(n_filters=8, random_state=0).fit(images)
+        >>> network = pycnn.Sequential(features.as_layers(), input_shape=(12, 12))
+        >>> bool(np.allclose(network.predict(images), features.transform(images)))
+        True
+        """
+        check_is_fitted(self)
+        filters = self.filters_ if self.image_shape_[2] > 1 else self.filters_[..., 0]
+        pool = MaxPool2D if self.pool == "max" else AvgPool2D
+        return [
+            Conv2D.from_arrays(filters, self.bias_, activation=self.activation),
+            pool(self._cell, self._stride),
+            Flatten(),
+        ]
 
     def _table(self, X: Any, reset: bool) -> tuple[Array, Shape | None]:
         """X as a checked table, and the shape (H, W, C) of its images where it is a stack."""

@@ -3,8 +3,6 @@
 import io
 import os
 import re
-import resource
-import signal
 import subprocess
 import sys
 import textwrap
@@ -14,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from commands import environment, interrupt_after, limit_files_to, listing, run, run_without
 from skimage import data
 
 import pycnn
 from pycnn import cli, viz
+from pycnn.cli import features
 
 CHELSEA = data.chelsea()
 
@@ -27,38 +27,6 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     """Run every test where it can leave nothing behind."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-
-def listing():
-    return sorted(str(path) for path in Path().rglob("*"))
-
-
-def environment(**more):
-    # The pycnn under test, whether it is installed or built in place.
-    return os.environ | {"PYTHONPATH": str(Path(pycnn.__file__).parents[1])} | more
-
-
-def heed_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def start(*arguments, env=None, **options):
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    # What a shell starts in the background would ignore Ctrl-C, and hand that on.
-    options = {"preexec_fn": heed_interrupts} | options
-    command = [sys.executable, "-m", "pycnn", *map(str, arguments)]
-    return subprocess.Popen(command, env=env or environment(), **options)
-
-
-def run(*arguments, **options):
-    with start(*arguments, **options) as process:
-        out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def limit_files_to(n_bytes):
-    """Return what makes a child process fail to write more, as if the disk were full."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
 def small_picture(name="small.png"):
@@ -157,7 +125,7 @@ def test_colours_are_kept_on_request():
     assert [stage[-1].shape for stage in stages] == [(149, 224, 2), (72, 110, 3), (33, 52, 1)]
     check_stages(image, stages)
     # The edges of the mean of the channels.
-    grey_edges = pycnn.conv(image.mean(axis=2), cli.tutorial_filters()[0])
+    grey_edges = pycnn.conv(image.mean(axis=2), features.tutorial_filters()[0])
     np.testing.assert_allclose(stages[0][1], grey_edges, atol=1e-5)
     with PIL.Image.open("features/stage1.png") as picture:
         left = np.asarray(picture.convert("RGB"))[:, : picture.width // 6].astype(int)
@@ -378,7 +346,7 @@ def test_not_enough_memory(capsys, monkeypatch):
     def fail(*args):
         raise MemoryError("conv2d: 99 TiB")
 
-    monkeypatch.setattr(cli, "conv", fail)
+    monkeypatch.setattr(features, "conv", fail)
     assert cli.main(["features", small_picture()]) == 2
     assert capsys.readouterr().err == "pycnn: not enough memory\n"
     assert listing() == ["small.png"]
@@ -386,17 +354,10 @@ def test_not_enough_memory(capsys, monkeypatch):
 
 @pytest.mark.parametrize("module", ["skimage", "matplotlib"])
 def test_without_the_extra_the_line_says_what_to_install(module):
-    program = f"import sys; sys.modules[{module!r}] = None; from pycnn.cli import main; "
-    done = subprocess.run(
-        [sys.executable, "-c", program + "print(main(['info'])); sys.exit(main(['features']))"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert re.fullmatch(r'pycnn: [^\n]+: pip install "pycnn\[images\]"\n', done.stderr)
-    assert done.stdout.endswith("\n0\n")  # info needs neither
+    status, out, err = run_without([module], "features")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r'pycnn: [^\n]+: pip install "pycnn\[images\]"\n', err)
+    assert run_without([module], "info")[0] == 0  # needs neither
     assert listing() == []
 
 
@@ -445,23 +406,6 @@ def test_closed_standard_streams():
 
 
 # --- Ctrl-C --------------------------------------------------------------------------------
-
-
-def interrupt_after(line, *arguments, wait=0.0):
-    """Send SIGINT once a line starting with `line` was printed."""
-    with start(*arguments) as process:
-        for printed in process.stdout:
-            if printed.startswith(line):
-                break
-        with pytest.raises(subprocess.TimeoutExpired):  # it is still at work
-            process.wait(timeout=wait)
-        process.send_signal(signal.SIGINT)
-        try:
-            out, err = process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    return process.returncode, out, err
 
 
 def test_interrupted_between_the_stages():

@@ -18,8 +18,12 @@ PACKAGE = Path(pycnn.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"cli.classify", "cli.features", "cli.train"},
+    {"cli._common"},
+    {"_training", "_pictures"},
     {"viz", "sklearn", "_files", "threadpoolctl"},
-    {"_patches"},
+    {"_diagram"},
+    {"_panels", "_patches"},
     {"pycnn"},
     {"layers"},
     {"layers.branching"},

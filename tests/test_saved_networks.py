@@ -57,6 +57,20 @@ def test_weights_of_other_dtypes_compute_the_same(tmp_path, rng, dtype):
     assert_same_bits(Sequential.load(tmp_path / "net.npz")(x), expected)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_metadata_come_back(tmp_path, suffix):
+    metadata = {"classes": ["a", "\u732b", "\ud800"], "nested": {"range": [0, 1.5, None, True]}}
+    Sequential([ReLU()], metadata=metadata).save(tmp_path / f"net{suffix}")
+    assert Sequential.load(tmp_path / f"net{suffix}").metadata == metadata
+    for wrong, sentence in (({"a": {1}}, "set"), ({"a": float("nan")}, "JSON")):
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            Sequential([ReLU()], metadata=wrong).save(tmp_path / f"net{suffix}")
+    with pytest.raises(TypeError, match="Sequential: metadata is a list; expected a dict"):
+        Sequential([ReLU()], metadata=[1])
+    config, arrays = described(Sequential([ReLU()]))
+    assert_refused({**config, "metadata": "a"}, arrays, "metadata is a str")
+
+
 def test_a_layer_used_twice_is_saved_twice(tmp_path, rng):
     shared = Conv2D(3, 3, padding=1, seed=0)
     net = Sequential([shared, Sequential([shared], input_shape=(8, 8, 3))], input_shape=(8, 8, 3))
@@ -201,7 +215,7 @@ def test_changed_arrays_are_refused(name, array, words):
 
 
 def test_nothing_that_nests_deep_ends_the_stack():
-    inner = {"class": "Sequential", "layers": [], "input_shape": None, "name": None}
+    inner = Sequential().get_config()
     for depth in range(2000):
         inner = {**inner, "layers": [inner]}
         if depth in (17, 100, 1999):

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -230,6 +231,20 @@ def test_batches_change_nothing(digits, fitted, monkeypatch, pool):
     expected = features.transform(digits[0])
     monkeypatch.setattr("pycnn.sklearn._BATCH_BYTES", 20_000)  # eleven images
     np.testing.assert_array_equal(features.transform(digits[0]), expected)
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+@pytest.mark.parametrize("shape", [(9, 13), (9, 13, 3), (1, 1), (2, 40)])
+def test_the_same_features_as_layers_of_a_network(rng, pool, shape):
+    images = rng.random((20, *shape), dtype=np.float32)
+    features = ConvFeatures(n_filters=5, kernel_size=3, pool=pool, pool_grid=(2, 3), random_state=0)
+    features.fit(images)
+    network = pycnn.Sequential(features.as_layers(), input_shape=shape)
+    np.testing.assert_allclose(
+        network.predict(images), features.transform(images), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(NotFittedError):
+        ConvFeatures().as_layers()
 
 
 def test_memory_of_transform_is_that_of_the_result():

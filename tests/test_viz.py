@@ -10,26 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from test_diagram import branched, drawn, times
 
+import pycnn
 from pycnn import viz
 
 MAPS = np.random.default_rng(0).standard_normal((20, 30, 6)).astype(np.float32)
 
 
-def drawn(figure):
-    """Return the figure as pixels, having drawn it without a single warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())
-
-
 def texts(figure):
     return [text.get_text() for text in figure.texts]
-
-
-def times(*sizes):
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, sizes))
 
 
 def colours(axes):
@@ -277,6 +267,36 @@ def test_nothing_overlaps_or_leaves_the_figure(shape, n_maps):
             assert apart, (a, b)
 
 
+# --- Layers and networks -------------------------------------------------------------------
+
+
+def test_the_maps_of_every_layer_stand_under_its_name():
+    net = branched()
+    figure = viz.plot_feature_maps(net.feature_maps(np.eye(20, 30)), max_maps=6)
+    maps = net.feature_maps(np.eye(20, 30))
+    drawn_maps = {name: array for name, array in maps.items() if array.ndim == 3}
+    assert list(maps)[-2:] == ["flatten_1", "dense_1"]
+    assert texts(figure) == [
+        text
+        for name, array in drawn_maps.items()
+        for text in (name, times(*array.shape) + ", the first 6" * (array.shape[2] > 6))
+    ]
+    assert len(figure.axes) == sum(min(array.shape[2], 6) for array in drawn_maps.values())
+    drawn(figure)
+
+
+def test_a_layer_stands_for_its_filters():
+    layer = pycnn.Conv2D(3, 5, input_shape=(9, 9), seed=0)
+    for figure in (viz.plot_filters(layer), viz.plot_filters(layer.filters)):
+        shown = [axes.images[0].get_array() for axes in figure.axes]
+        np.testing.assert_allclose(shown, [f / abs(f).max() for f in layer.filters])
+    arrays, filters = stage(3, n_channels=2)
+    layer = pycnn.Conv2D.from_arrays(filters)
+    assert texts(viz.plot_stage(*arrays, filters=layer)) == texts(
+        viz.plot_stage(*arrays, filters=filters)
+    )
+
+
 # --- Errors --------------------------------------------------------------------------------
 
 
@@ -296,6 +316,18 @@ def test_nothing_overlaps_or_leaves_the_figure(shape, n_maps):
         (lambda: viz.plot_filters(np.ones((0, 3, 3))), ValueError, "filters is empty"),
         (lambda: viz.plot_filters(np.ones((2, 3, 3)), titles="a"), ValueError, "1 titles"),
         (lambda: viz.plot_filters(np.ones((2, 3, 3)), max_filters=0), ValueError, "max_filters"),
+        (lambda: viz.plot_feature_maps({"a": MAPS}, n_cols=2), ValueError, "for the maps of one"),
+        (lambda: viz.plot_feature_maps({"a": np.ones(3)}), ValueError, "maps holds no maps"),
+        (lambda: viz.plot_feature_maps({}), ValueError, "maps holds no maps"),
+        (
+            lambda: viz.plot_feature_maps({"a": np.ones((2, 3, 4, 5))}),
+            ValueError,
+            r"maps\['a'\] must .*one by one",
+        ),
+        (lambda: viz.plot_filters(pycnn.Conv2D(2, 3)), ValueError, r"Conv2D\(2, 3\) is not built"),
+        (lambda: viz.plot_network(pycnn.ReLU()), TypeError, "is a ReLU; expected a Sequential"),
+        (lambda: viz.plot_network(branched()), ValueError, "plot_network: .*not built"),
+        (lambda: viz.plot_network(branched(), (2, 2)), ValueError, r"\$first\$"),
         (lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS, rgb=True), ValueError, "3 channels"),
         (lambda: viz.plot_stage(MAPS, MAPS, [], MAPS), ValueError, "activated is empty"),
         (lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS, filters=1), ValueError, "filters must"),
@@ -309,12 +341,13 @@ def test_wrong_arguments_are_named(call, error, sentence):
 
 def test_pyplot_is_never_loaded(tmp_path):
     program = """
-        import sys, numpy as np
+        import sys, numpy as np, pycnn
         from pycnn import viz
         assert "matplotlib" not in sys.modules
         viz.plot_feature_maps(np.eye(4))
         viz.plot_filters(np.ones((2, 3, 3)))
         viz.plot_stage(np.eye(4), np.eye(4), np.eye(4), np.eye(4))
+        viz.plot_network(pycnn.Sequential([pycnn.ReLU()]), (4, 4))
         assert "matplotlib" in sys.modules
         assert "matplotlib.pyplot" not in sys.modules
     """

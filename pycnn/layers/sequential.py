@@ -39,6 +39,8 @@ class Sequential(_layer.Layer, loadable=True):
         ``(H, W)``, ``(H, W, C)`` or ``(n,)`` of one sample, to build all layers now instead of on
         first input.
     name : str, optional
+    metadata : dict, optional
+        What else is to be saved with the network, such as the names of classes: what JSON holds.
 
     Attributes
     ----------
@@ -49,6 +51,7 @@ class Sequential(_layer.Layer, loadable=True):
     input_shape : tuple of int, or None before the network is built
         Of one sample. Other sizes may be given later, if the layers take them, but not another
         number of dimensions: it tells a sample from a batch.
+    metadata : dict or None
 
     Raises
     ------
@@ -56,7 +59,7 @@ class Sequential(_layer.Layer, loadable=True):
         Layers that do not fit each other or the input; the sentence names the layer and the shapes.
         Two layers of one name; networks nested more than 16 deep.
     TypeError
-        Something that is not a layer.
+        Something that is not a layer; metadata that are no dict.
 
     Notes
     -----
@@ -91,9 +94,13 @@ class Sequential(_layer.Layer, loadable=True):
         *,
         input_shape: ArrayLike | None = None,
         name: str | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(name)
         who = type(self).__name__
+        if not (metadata is None or isinstance(metadata, dict)):
+            raise TypeError(f"{who}: metadata is a {type(metadata).__name__}; expected a dict")
+        self.metadata = metadata
         if not isinstance(layers, (list, tuple)):
             raise TypeError(f"{who}: layers={layers!r}; expected a list of layers")
         for layer in layers:

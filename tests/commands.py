@@ -1,0 +1,75 @@
+"""The command line as processes, for the tests of its commands."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pycnn
+
+
+def listing():
+    return sorted(str(path) for path in Path().rglob("*"))
+
+
+def environment(**more):
+    # The pycnn under test, whether it is installed or built in place.
+    return os.environ | {"PYTHONPATH": str(Path(pycnn.__file__).parents[1])} | more
+
+
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(*arguments, env=None, **options):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    # What a shell starts in the background would ignore Ctrl-C, and hand that on.
+    options = {"preexec_fn": heed_interrupts} | options
+    command = [sys.executable, "-m", "pycnn", *map(str, arguments)]
+    return subprocess.Popen(command, env=env or environment(), **options)
+
+
+def run(*arguments, **options):
+    with start(*arguments, **options) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def run_without(modules, *arguments):
+    """Run a command where some modules cannot be imported."""
+    blocked = dict.fromkeys(modules)
+    program = f"import sys; sys.modules.update({blocked}); from pycnn.cli import main; "
+    done = subprocess.run(
+        [sys.executable, "-c", program + f"sys.exit(main({list(map(str, arguments))}))"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def limit_files_to(n_bytes):
+    """Return what makes a child process fail to write more, as if the disk were full."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+def interrupt_after(line, *arguments, wait=0.0):
+    """Send SIGINT once a line starting with `line` was printed."""
+    with start(*arguments) as process:
+        for printed in process.stdout:
+            if printed.startswith(line):
+                break
+        with pytest.raises(subprocess.TimeoutExpired):  # it is still at work
+            process.wait(timeout=wait)
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return process.returncode, out, err
