@@ -421,9 +421,7 @@ def check_pool_padding(
         # start modulo the dilation: where that is beyond the image, there is none.
         before = side[0]
         start = -before % d
-        beyond = (
-            _first_hit(s % d, d, max(size - start, 0), d - 1 - start) if size < d else None
-        )
+        beyond = _first_hit(s % d, d, max(size - start, 0), d - 1 - start) if size < d else None
         if beyond is not None and beyond < min(n, -(-before // s)):
             raise ValueError(
                 f"{func}: the dilated window at output {beyond} holds only padding "

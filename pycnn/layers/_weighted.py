@@ -153,7 +153,8 @@ class Weighted(_layer.Layer):
         """Pack again: arrays that are copied lose their packing, and may be written to."""
         vars(self).update(state, parameters=None)
         if state["parameters"] is not None:
-            self._give(*state["parameters"], self._who)
+            weights, bias = state["parameters"]
+            self._give(weights, bias, self._who)
 
     def _build(self, shape: Shape, who: str) -> None:
         if self.parameters is None:
