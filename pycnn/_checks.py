@@ -156,16 +156,21 @@ def contiguous(array: Array, dtype: DType) -> Array:
 # ---- numbers ------------------------------------------------------------------------------------
 
 
-def integer(value: Any, func: str, name: str, least: int) -> int:
-    """An exact integer (no bools, no floats) of at least `least` that fits 63 bits."""
+def index(value: Any, func: str, name: str) -> int:
+    """An exact integer: no bools, no floats."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{func}: {name}={value!r} is a bool; expected an integer")
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(
             f"{func}: {name}={value!r} is a {type(value).__name__}; expected an integer"
         ) from None
+
+
+def integer(value: Any, func: str, name: str, least: int) -> int:
+    """An exact integer of at least `least` that fits 63 bits."""
+    number = index(value, func, name)
     if number < least:
         raise ValueError(f"{func}: {name}={in_words(number)} must be at least {least}")
     if number > LARGEST:
@@ -231,18 +236,19 @@ def finite(value: Any, func: str, name: str, dtype: DType) -> float:
         raise TypeError(
             f"{func}: {name}={value!r} is a {type(value).__name__}; expected a finite number"
         )
-    largest = float(np.finfo(dtype).max)
-    if not -largest <= value <= largest:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not abs(number) <= float(np.finfo(dtype).max):
         shown = in_words(value) if isinstance(value, int) else value
         raise ValueError(f"{func}: {name}={shown} must be finite in {dtype}")
-    return float(value)
+    return number
 
 
 def axis(value: Any, ndim: int, func: str) -> int:
     """An axis of an array of `ndim` dimensions, counted from the front."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{func}: axis={value!r} is a {type(value).__name__}; expected an integer")
-    number = operator.index(value)
+    number = index(value, func, "axis")
     if not -ndim <= number < ndim:
         raise ValueError(
             f"{func}: axis={in_words(number)} is out of range for x with {ndim} dimensions"
@@ -373,8 +379,21 @@ def conv_shapes(x: Shape, filters: Shape, groups: int, func: str) -> tuple[Shape
     return x, filters
 
 
-# Each is looked at; a model file may ask for any number.
-_MOST_WINDOWS = 2**20
+def _first_hit(step: int, modulus: int, low: int, high: int) -> int | None:
+    """The smallest i >= 0 with ``low <= i * step % modulus <= high``, or None.
+
+    Found as Euclid finds divisors, because a model file may ask for any number of windows.
+    """
+    if low == 0:
+        return 0
+    if step == 0:
+        return None
+    i = -(-low // step)
+    if i * step <= high:
+        return i
+    # No multiple of the step lies between; how often must the modulus be passed until one does?
+    turns = _first_hit(modulus % step, step, -high % step, -low % step)
+    return None if turns is None else -(-(low + turns * modulus) // step)
 
 
 def check_pool_padding(
@@ -399,18 +418,12 @@ def check_pool_padding(
         if size == 0:
             raise ValueError(f"{func}: x has an empty image; a window would hold only padding")
         # The first tap inside the image is the first for a window that starts in it, else at the
-        # start modulo the dilation; that repeats with the period below.
+        # start modulo the dilation: where that is beyond the image, there is none.
         before = side[0]
-        period = d // math.gcd(s, d)
-        windows = min(n, -(-before // s), period) if size < d else 0
-        if windows > _MOST_WINDOWS:
+        start = -before % d
+        beyond = _first_hit(s % d, d, max(size - start, 0), d - 1 - start) if size < d else None
+        if beyond is not None and beyond < min(n, -(-before // s)):
             raise ValueError(
-                f"{func}: {windows} dilated windows start in the padding; at most {_MOST_WINDOWS} "
+                f"{func}: the dilated window at output {beyond} holds only padding "
                 f"(size {size}, kernel {k}, dilation {d}, padding {side})"
             )
-        for o in range(windows):
-            if (o * s - before) % d >= size:
-                raise ValueError(
-                    f"{func}: the dilated window at output {o} holds only padding "
-                    f"(size {size}, kernel {k}, dilation {d}, padding {side})"
-                )

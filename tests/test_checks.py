@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from comparing import assert_helpful
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pycnn
 
@@ -149,6 +151,33 @@ def test_a_dilated_window_of_padding_only_is_refused():
     assert_helpful(info, "max_pool2d", "only padding")
 
 
+@given(*(st.integers(1, most) for most in (12, 4, 9, 15)), st.data())
+def test_the_first_window_of_padding_only_is_found(size, k, stride, dilation, data):
+    reach = (k - 1) * dilation + 1
+    before, after = data.draw(st.tuples(*[st.integers(0, reach - 1)] * 2))
+    n = (size + before + after - reach) // stride + 1
+    starts = range(-before, 0, stride)[: max(n, 0)]
+    empty = [
+        o
+        for o, start in enumerate(starts)
+        if not any(0 <= start + tap < size for tap in range(0, reach, dilation))
+    ]
+    layer = pycnn.MaxPool2D(
+        (k, 1), (stride, 1), dilation=(dilation, 1), padding=((before, after), (0, 0))
+    )
+    if n < 1 or empty:
+        with pytest.raises(ValueError, match="window") as info:
+            layer.output_shape((size, 1))
+        assert n < 1 or f"output {empty[0]} holds only padding" in str(info.value)
+    else:
+        assert layer.output_shape((size, 1)) == (n, 1)
+
+
+def test_numbers_of_numpy_are_numbers():
+    for number in (np.float16(0.25), np.float32(0.25), np.longdouble(0.25), np.float64(0.25)):
+        assert pycnn.leaky_relu(np.float32(-4.0), number) == -1.0  # and no warning
+
+
 @pytest.mark.parametrize(
     ("call", "error", "name", "words"),
     [
@@ -195,6 +224,7 @@ def test_a_dilated_window_of_padding_only_is_refused():
         (lambda: pycnn.softmax(IMAGE, 3), ValueError, "softmax", ["axis", "3", "3 dimensions"]),
         (lambda: pycnn.softmax(IMAGE, -4), ValueError, "softmax", ["axis", "-4"]),
         (lambda: pycnn.softmax(IMAGE, 1.0), TypeError, "softmax", ["axis", "1.0"]),
+        (lambda: pycnn.softmax(IMAGE, np.array([0])), TypeError, "softmax", ["axis", "array([0])"]),
         (lambda: pycnn.softmax(IMAGE, True), TypeError, "softmax", ["axis", "True"]),
         (lambda: pycnn.softmax(1.0), ValueError, "softmax", ["axis", "0 dimensions"]),
         (lambda: pycnn.leaky_relu(IMAGE, "a"), TypeError, "leaky_relu", ["negative_slope", "'a'"]),

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import numpy as np
 import pytest
@@ -207,6 +208,19 @@ def test_many_layers_take_no_long_time():
     assert len(restore(config, arrays)) == 20_000
     config["layers"][-1]["name"] = "r19998"
     assert_refused(config, arrays, "'r19998'", "two layers")
+
+
+def test_padding_does_not_take_long_to_check():
+    """Of every pool's million windows that start in the padding, none holds nothing else."""
+    size = 2**21
+    pool = MaxPool2D(
+        (2, 1), (2, 1), padding=((size, size), (0, 0)), dilation=(size + 1, 1)
+    ).get_config()
+    config, _ = described(Sequential([ReLU()], input_shape=(size, 1)))
+    config["layers"] = [pool] * 5000
+    start = time.perf_counter()
+    assert len(restore(config, {})) == 5000
+    assert time.perf_counter() - start < 60
 
 
 @given(st.data())
