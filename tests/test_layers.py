@@ -14,6 +14,7 @@ import pycnn
 from pycnn import _reference as reference
 from pycnn.layers import Layer, weights
 from pycnn.layers._initializers import INITIALIZERS
+from pycnn.layers._layer import walk
 
 ONE_OF_EACH = [
     pycnn.Conv2D(3, (2, 3), stride=2, padding=1, dilation=2, seed=0, name="c"),
@@ -393,6 +394,14 @@ def test_copies_and_pickles(layer, rng):
         assert all(again.get_config() == layer.get_config() for again in copies)
         for again in copies:
             assert_same_bits(again(x), layer(x))
+            parameters = [a for _, inner in walk(again) for a in inner.arrays.values()]
+            assert not any(a.flags.writeable for a in [*again.arrays.values(), *parameters])
+
+
+def test_a_pickle_holds_each_parameter_once():
+    for layer in (pycnn.Conv2D(64, 3, input_shape=(8, 8, 64)), pycnn.Dense(99, input_shape=(99,))):
+        n_bytes = sum(array.nbytes for array in layer.arrays.values())
+        assert len(pickle.dumps(layer)) < n_bytes + 2000
 
 
 def test_reprs():

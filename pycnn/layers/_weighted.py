@@ -145,6 +145,16 @@ class Weighted(_layer.Layer):
     def _set_arrays(self, arrays: Mapping[str, Array], who: str) -> None:
         self._give(arrays[self.weights_name], arrays.get("bias"), who)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "parameters": self.parameters and self.parameters[:2]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pack again: arrays that are copied lose their packing, and may be written to."""
+        vars(self).update(state, parameters=None)
+        if state["parameters"] is not None:
+            weights, bias = state["parameters"]
+            self._give(weights, bias, self._who)
+
     def _build(self, shape: Shape, who: str) -> None:
         if self.parameters is None:
             weights = self._weights_shape(shape)

@@ -206,7 +206,12 @@ class BatchNorm(Elementwise, loadable=True):
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_folded": (None, None, {})}
+        return {**vars(self), "_statistics": self.arrays, "_folded": (None, None, {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _statistics=None)
+        if state["_statistics"]:
+            self._set_arrays(state["_statistics"], self._who)
 
     def folded_into(self, layer: Weighted, x_dtype: DType) -> Parameters:
         """The parameters with which `layer` computes itself and this; made once for each dtype."""
