@@ -14,7 +14,7 @@ import pycnn
 from pycnn import _reference as reference
 from pycnn.layers import Layer, weights
 from pycnn.layers._initializers import INITIALIZERS
-from pycnn.layers._layer import walk
+from pycnn.layers._layer import config_options, walk
 
 ONE_OF_EACH = [
     pycnn.Conv2D(3, (2, 3), stride=2, padding=1, dilation=2, seed=0, name="c"),
@@ -373,6 +373,14 @@ def test_every_layer_is_here():
     }
     assert {type(layer) for layer in ONE_OF_EACH} == exported
     assert set(pycnn.layers._layer.LOADABLE.values()) == exported
+
+
+@by_class()
+def test_options_stay(layer):
+    """A network that has planned its calls by them would not notice."""
+    for option in config_options(type(layer)):
+        with pytest.raises(AttributeError):
+            setattr(layer, option, 1)
 
 
 @by_class()

@@ -230,6 +230,17 @@ def test_new_filters_are_used_at_once(rng):
     assert np.abs(first - second).max() > 0.1
 
 
+def test_options_stay_so_that_plans_do(rng):
+    net = Sequential([Conv2D(4, 3, seed=0), Flatten(), Dense(2, activation="softmax", seed=0)])
+    net(images(rng, 1, (9, 9, 3)))
+    with pytest.raises(AttributeError) as info:
+        net["dense_1"].activation = None
+    assert_helpful(info, "dense", "activation", "make another layer")
+    for name, value in (("layers", ()), ("input_shape", (8, 8, 3)), ("name", "net")):
+        with pytest.raises(AttributeError):
+            setattr(net, name, value)
+
+
 # ---- predict ------------------------------------------------------------------------------------
 
 

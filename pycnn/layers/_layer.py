@@ -37,6 +37,9 @@ LOADABLE: dict[str, type[Layer]] = {}
 class Layer:
     """The base of all layers: what they can all do.
 
+    The arguments of a layer are its attributes and stay as they are; only parameters may be
+    replaced.
+
     Attributes
     ----------
     name : str or None
@@ -59,6 +62,14 @@ class Layer:
         # MaxPool2D is max_pool2d, ReLU is relu: the names of the functions.
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.replace("ReLU", "Relu"))
         cls.kind = words.lower().removeprefix("_")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Networks plan their calls once, by the options of their layers.
+        if name in vars(self) and name in options(type(self)):
+            raise AttributeError(
+                f"{self._who}: {name} stays what the layer was made with; make another layer"
+            )
+        super().__setattr__(name, value)
 
     @property
     def name(self) -> str | None:

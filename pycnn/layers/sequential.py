@@ -102,7 +102,7 @@ class Sequential(_layer.Layer, loadable=True):
         self.layers: tuple[_layer.Layer, ...] = tuple(layers)
         self.names = _layer.unique_names(self.layers, who)
         self.depth = _layer.check_depth(self.layers, who)
-        self.input_shape: Shape | None = None
+        self._input_shape: Shape | None = None
         self._plans: dict[Shape, Plan] = {}
         if input_shape is not None:
             self.build(input_shape)
@@ -310,6 +310,10 @@ class Sequential(_layer.Layer, loadable=True):
             raise ValueError(f"{path}: the model is a {type(model).__name__}, no {cls.__name__}")
         return model
 
+    @property
+    def input_shape(self) -> Shape | None:
+        return self._input_shape
+
     def __len__(self) -> int:
         return len(self.layers)
 
@@ -355,8 +359,8 @@ class Sequential(_layer.Layer, loadable=True):
             plan = self.plan(shape, "")
             if not plan.fresh:
                 plan.steps.append(np.copy)
-            if self.input_shape is None:
-                self.input_shape = shape
+            if self._input_shape is None:
+                self._input_shape = shape
             if len(self._plans) >= _MAX_PLANS:
                 self._plans = {}  # a new one: other threads may be looking
             self._plans[shape] = plan
@@ -383,8 +387,8 @@ class Sequential(_layer.Layer, loadable=True):
         return shape
 
     def _build(self, shape: Shape, who: str) -> None:
-        if self.input_shape is None and not who:
-            self.input_shape = shape
+        if self._input_shape is None and not who:
+            self._input_shape = shape
         for name, layer in self._children():
             inner = _layer.join(who, name)
             layer._build(shape, inner)
