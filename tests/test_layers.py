@@ -293,6 +293,27 @@ def test_assigning_parameters(rng):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda: pycnn.BatchNorm(input_shape=(2**50,), name="wide"),
+        lambda: pycnn.Dense(2**50, input_shape=(1,), initializer="zeros", name="wide"),
+        lambda: pycnn.Conv2D(2**50, 1, input_shape=(1, 1), name="wide"),
+    ],
+)
+def test_parameters_beyond_memory(make):
+    with pytest.raises(MemoryError) as info:
+        make()
+    assert_helpful(info, "wide", "1125899906842624")
+
+
+def test_wrong_filters_of_a_layer_beyond_memory():
+    for n_filters in (2**50, 2**62):
+        with pytest.raises(ValueError) as info:
+            pycnn.Conv2D(n_filters, 3).filters = np.ones((2, 3, 3))
+        assert_helpful(info, "conv2d", "(2, 3, 3)", n_filters)
+
+
+@pytest.mark.parametrize(
     ("make", "who", "words"),
     [
         (lambda: pycnn.Conv2D(0, 3), "Conv2D", ["n_filters", 0]),
@@ -461,6 +482,7 @@ def test_torch_orders(rng):
         ("dense_from_torch", (np.ones(3),), ["(n_out, n_in)"]),
         ("dense_from_torch", (np.ones((3, 8)), (2, 2, 3)), ["(2, 2, 3)", "8"]),
         ("dense_from_torch", (np.ones((3, 8)), (8,)), ["(8,)"]),
+        ("dense_from_torch", (np.ones((3, 8)), (0, 2, 4)), ["image_shape=0"]),
         ("dense_from_torch", (np.ones((3, 8), complex),), ["complex128"]),
     ],
 )

@@ -152,6 +152,20 @@ def test_a_batch_that_outgrows_the_cache(rng):
     assert_same_bits(batch, np.stack([net(image) for image in x]))
 
 
+@pytest.mark.parametrize("behind", [[], [ReLU()], [MaxPool2D(1)], [Softmax(), AvgPool2D(1)]])
+@pytest.mark.parametrize("gamma", [1.0, 1e30])
+def test_statistics_that_do_not_fit_into_filters(behind, gamma):
+    """The filters would be 0, 1e50 and infinity; neither NaN nor a warning comes of it."""
+    filters = np.array([0, 1e20, 1e38], np.float32).reshape(3, 1, 1, 1)
+    norm = BatchNorm.from_arrays([gamma] * 3, [0.0] * 3, [1.0] * 3, [0.0] * 3, epsilon=1e-4)
+    net = Sequential([Conv2D.from_arrays(filters), norm, *behind])
+    x = np.full((2, 3, 3, 1), 1e-20, np.float32)
+    assert_same_bits(net(x), list(net.feature_maps(x).values())[-1])
+    dead = BatchNorm.from_arrays(*np.ones((3, 3)), np.zeros(3), epsilon=0.0)
+    net = Sequential([Conv2D.from_arrays(filters), dead, *behind])
+    assert_same_bits(net(x), list(net.feature_maps(x).values())[-1])
+
+
 def test_float64_images_are_normalised_in_float64(rng):
     """Folded into float32 filters the statistics would lose half their digits."""
     conv = Conv2D(4, 3, seed=0, input_shape=(9, 9, 3))
@@ -379,6 +393,14 @@ def test_names():
     assert_helpful(info, "Sequential", "'a'", "two layers")
 
 
+def test_vectors_are_told_from_grey_images_as_by_a_layer_alone(rng):
+    x = rng.standard_normal((32, 6))
+    norm = normalization(rng, 6)
+    inner = Add([[norm, ReLU()]])
+    for net in (Sequential([norm, ReLU()]), Sequential([inner]), inner):
+        assert_same_bits(net(x), ReLU()(norm(x)))
+
+
 def test_one_layer_in_two_places(rng):
     shared = Conv2D(3, 3, padding=1, seed=0)
     net = Sequential([shared, ReLU(), shared])
@@ -445,6 +467,15 @@ def test_shapes_that_do_not_fit_are_named(layers, shape, name, words):
         with pytest.raises(ValueError) as info:
             make()
         assert_helpful(info, name, *words)
+
+
+def test_one_layer_that_does_not_fit_in_two_places_is_named():
+    conv = Conv2D(4, 3, padding="same")
+    net = Sequential([conv, conv])
+    for _ in range(2):
+        with pytest.raises(ValueError) as info:
+            net(np.ones((8, 8, 3)))
+        assert_helpful(info, "conv2d_2", "(8, 8, 4)", "(4, 3, 3, 3)")
 
 
 def test_a_refused_input_builds_nothing():

@@ -195,8 +195,9 @@ class Layer:
         return None
 
     def _usual_ndim(self, ndim: int) -> int:
-        """Dimensions of one sample for a layer that takes any, outside a network."""
-        return min(ndim, 3)
+        """Dimensions of one sample where all layers take any."""
+        inner = (child._usual_ndim(ndim) for _, child in self._children())
+        return min(inner, default=min(ndim, 3))
 
     def _output_shape(self, shape: Shape, who: str) -> Shape:
         return shape
@@ -322,15 +323,15 @@ def check_name(name: object, who: str) -> str:
     return name
 
 
-def check_shape(shape: Any, who: str) -> Shape:
+def check_shape(shape: Any, who: str, name: str = "input_shape") -> Shape:
     """The shape of one sample: image, or vector."""
     if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3:
         raise ValueError(
-            f"{who}: input_shape={shape!r} must be the (H, W), (H, W, C) or (n,) of one sample"
+            f"{who}: {name}={shape!r} must be the (H, W), (H, W, C) or (n,) of one sample"
         )
-    sizes = tuple(_checks.integer(size, who, "input_shape", 1) for size in shape)
+    sizes = tuple(_checks.integer(size, who, name, 1) for size in shape)
     if math.prod(sizes) > _checks.LARGEST // 8:
-        raise ValueError(f"{who}: input_shape={sizes} is too large to be addressed")
+        raise ValueError(f"{who}: {name}={sizes} is too large to be addressed")
     return sizes
 
 

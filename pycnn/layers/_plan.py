@@ -60,6 +60,7 @@ class Plan:
         last = shape
         for who, layer, shape in stages:  # all of them fit
             layer._build(shape, who)
+            layer._output_shape(shape, who)  # unless one that stands in two places was just built
         stages = deque(stage for stage in stages if not isinstance(stage.layer, Dropout))
         self.steps: list[Step] = []
         largest = 1
@@ -83,21 +84,22 @@ class Plan:
 
 def _weighted_step(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Step:
     """One call for a layer and those behind it that it can take, which leave `rest`."""
-    parameters: Callable[[DType], Parameters] = layer.parameters_for
+    taken: list[Layer] = [layer]
+    parameters: Callable[[DType], Parameters | None] = layer.parameters_for
     activation = layer.activation
     if activation is None and rest and isinstance(norm := rest[0].layer, BatchNorm):
-        rest.popleft()
+        taken.append(rest.popleft().layer)
         parameters = partial(norm.folded_into, layer)
     if activation is None and rest and isinstance(rest[0].layer, Elementwise):
         activation = rest[0].layer.epilogue
         if activation is not None:
-            rest.popleft()
+            taken.append(rest.popleft().layer)
     call: Callable[..., Array] = dense
     keywords: dict[str, Any] = {"activation": activation}
     if isinstance(layer, Conv2D):
         call, keywords = conv2d, keywords | layer.keywords
         if rest and isinstance(pool := rest[0].layer, Pool2D) and pool.is_plain(rest[0].shape):
-            rest.popleft()
+            taken.append(rest.popleft().layer)
             call = conv_relu_pool
             keywords |= {
                 "pool": pool.word,
@@ -108,6 +110,10 @@ def _weighted_step(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Step:
 
     def run(x: Array) -> Array:
         made = parameters(x.dtype)
+        if made is None:
+            for one in taken:
+                x = one._forward(x)
+            return x
         return call(x[..., None] if grey else x, made.packed, made.bias, **keywords)
 
     return run

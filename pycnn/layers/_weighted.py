@@ -107,6 +107,7 @@ class Weighted(_layer.Layer):
             )
         bias = self.bias
         if bias is None and self.use_bias:
+            self._check_weights(array.shape, self._who)
             bias = np.zeros(self._n_outputs, np.float32)
         self._give(array, bias, self._who)
 
@@ -163,10 +164,17 @@ class Weighted(_layer.Layer):
             bias = np.zeros(self._n_outputs, np.float32) if self.use_bias else None
             self._give(drawn, bias, who)
 
-    def scaled(self, scale: Array, shift: Array, dtype: DType) -> Parameters:
-        """Parameters of a dtype that give ``scale * y + shift`` instead of y, output by output."""
+    def scaled(self, scale: Array, shift: Array, dtype: DType) -> Parameters | None:
+        """Parameters of a dtype that give ``scale * y + shift`` instead of y, output by output.
+
+        None where they are not finite in that dtype.
+        """
         weights, bias, _ = self.parameters_for(dtype)
         axes = [1] * weights.ndim
         axes[self.output_axis] = -1
-        shift = shift if bias is None else shift + bias * scale
-        return self._pack((weights * scale.reshape(axes)).astype(dtype), shift.astype(dtype))
+        with np.errstate(all="ignore"):
+            shift = (shift if bias is None else shift + bias * scale).astype(dtype)
+            weights = (weights * scale.reshape(axes)).astype(dtype)
+        if not (np.isfinite(weights).all() and np.isfinite(shift).all()):
+            return None
+        return self._pack(weights, shift)

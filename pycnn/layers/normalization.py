@@ -83,7 +83,7 @@ class BatchNorm(Elementwise, loadable=True):
         if self.epsilon < 0:
             raise ValueError(f"{who}: epsilon={epsilon} must be at least 0")
         self._statistics: _Statistics | None = None
-        self._folded: tuple[Any, Any, dict[DType, Parameters]] = (None, None, {})
+        self._folded: tuple[Any, Any, dict[DType, Parameters | None]] = (None, None, {})
         if input_shape is not None:
             self.build(input_shape)
 
@@ -170,8 +170,11 @@ class BatchNorm(Elementwise, loadable=True):
         if self._statistics is None:
             n_channels = _channels(shape)
             _checks.check_size((n_channels,), np.dtype(np.float64), who)
-            zeros, ones = np.zeros(n_channels, np.float32), np.ones(n_channels, np.float32)
-            self._set_arrays(dict(zip(_NAMES, (ones, zeros, zeros, ones), strict=True)), who)
+            try:
+                zeros, ones = np.zeros(n_channels, np.float32), np.ones(n_channels, np.float32)
+                self._set_arrays(dict(zip(_NAMES, (ones, zeros, zeros, ones), strict=True)), who)
+            except MemoryError as error:
+                raise _checks.out_of_memory(who, error) from None
 
     def _usual_ndim(self, ndim: int) -> int:
         # Two dimensions are vectors; with one channel a grey image, which comes to the same.
@@ -213,8 +216,11 @@ class BatchNorm(Elementwise, loadable=True):
         if state["_statistics"]:
             self._set_arrays(state["_statistics"], self._who)
 
-    def folded_into(self, layer: Weighted, x_dtype: DType) -> Parameters:
-        """The parameters with which `layer` computes itself and this; made once for each dtype."""
+    def folded_into(self, layer: Weighted, x_dtype: DType) -> Parameters | None:
+        """The parameters with which `layer` computes itself and this; made once for each dtype.
+
+        None where a product is too large, though what the layers compute need not be.
+        """
         parameters, statistics = layer.parameters_for(x_dtype), self._statistics
         assert statistics is not None
         dtype = _checks.compute_dtype(x_dtype, parameters.weights.dtype, self._who)
@@ -222,10 +228,9 @@ class BatchNorm(Elementwise, loadable=True):
         if of_layer is not parameters or of_self is not statistics:
             made = {}
             self._folded = parameters, statistics, made
-        folded = made.get(dtype)
-        if folded is None:
-            folded = made[dtype] = layer.scaled(statistics.scale, statistics.shift, dtype)
-        return folded
+        if dtype not in made:
+            made[dtype] = layer.scaled(statistics.scale, statistics.shift, dtype)
+        return made[dtype]
 
 
 def _channels(shape: Shape) -> int:

@@ -338,7 +338,7 @@ class Sequential(_layer.Layer, loadable=True):
     def _is_sample(self, x: Array) -> bool:
         """Whether `x` is one sample, not a batch."""
         ndim = None if self.input_shape is None else len(self.input_shape)
-        ndim = ndim or self._sample_ndim(x.ndim) or min(x.ndim, 3)
+        ndim = ndim or self._sample_ndim(x.ndim) or self._usual_ndim(x.ndim)
         if x.ndim not in (ndim, ndim + 1):
             raise ValueError(
                 f"{self._who}: x has {x.ndim} dimensions; expected {ndim}, or {ndim + 1} for a "

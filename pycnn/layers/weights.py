@@ -148,7 +148,7 @@ def dense_from_torch(weight: ArrayLike, image_shape: ArrayLike | None = None) ->
     array = _checked(weight, func, "weight", "(n_out, n_in)")
     if image_shape is None:
         return np.ascontiguousarray(array.T)
-    shape = _layer.check_shape(image_shape, func)
+    shape = _layer.check_shape(image_shape, func, "image_shape")
     n_out, n_in = array.shape
     if len(shape) != 3 or math.prod(shape) != n_in:
         raise ValueError(
