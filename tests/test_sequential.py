@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -282,6 +283,26 @@ def test_predict_reads_a_generator_a_batch_at_a_time():
     assert seen == [4, 8, 10]
 
 
+def test_predict_mixes_dtypes_that_are_computed_alike(rng):
+    net, x = small_net(), images(rng, 4, (13, 14, 3), np.uint8)
+    mixed = [x[0], x[1].astype(np.float32), x[2].astype(np.int16), x[3].astype(np.float16)]
+    for batch_size in (1, 2, 4):
+        assert_same_bits(net.predict(mixed, batch_size), net(x))
+
+
+def test_predict_has_the_result_in_memory_once():
+    net = Sequential([Conv2D(4, 1, seed=0)])
+    x = np.ones((400, 32, 32, 1), np.uint8)
+    net.predict(x[:32])
+    tracemalloc.start()
+    try:
+        result = net.predict(x)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.nbytes < peak < 1.3 * result.nbytes
+
+
 def test_predict_of_a_memory_mapped_file(tmp_path, rng):
     net, x = small_net(), images(rng, 9, (13, 14, 3))
     np.save(tmp_path / "x.npy", x)
@@ -303,6 +324,14 @@ def test_predict_of_a_memory_mapped_file(tmp_path, rng):
         ("images", TypeError, ["str"]),
         ([np.ones((9, 9, 3), complex)], TypeError, ["complex128"]),
         (np.ones((2, 9, 9, 3), object), TypeError, ["object"]),
+        (np.array(1.0), ValueError, ["single numbers"]),
+        (np.ones(3), ValueError, ["single numbers"]),
+        (range(3), ValueError, ["single numbers"]),
+        (
+            [np.ones((9, 9, 3), "u1"), np.ones((9, 9, 3), "f4"), np.ones((9, 9, 3))],
+            TypeError,
+            ["sample 2", "float64", "uint8", "float32"],
+        ),
     ],
 )
 def test_predict_refuses(given, error, words):

@@ -9,7 +9,7 @@ import numpy as np
 
 from pycnn import _checks
 from pycnn.layers import _layer, _model
-from pycnn.layers._batches import batches_of, with_bar
+from pycnn.layers._batches import batches_of, gathered, with_bar
 from pycnn.layers._plan import Plan
 from pycnn.layers._summary import Row, Summary
 
@@ -137,10 +137,14 @@ class Sequential(_layer.Layer, loadable=True):
     ) -> Array:
         """Compute many samples, a batch at a time: of what lies between, only a batch is in memory.
 
+        Results of an array are put into place at once; those of an iterable are kept and copied
+        in the end, which takes the memory of the result twice.
+
         Parameters
         ----------
         X : array_like, shape (N, ...), or iterable of samples
-            An array, memory-mapped or not, a list or a generator, of samples of one shape.
+            An array, memory-mapped or not, a list or a generator, of samples of one shape. Their
+            dtypes may differ if the network computes them in one.
         batch_size : int, default 32
             Samples that go through the network together.
         progress : bool, default False
@@ -156,7 +160,8 @@ class Sequential(_layer.Layer, loadable=True):
         ValueError
             No samples, or samples that differ in shape or that the network cannot take.
         TypeError
-            Complex, object, string or longdouble arrays; masked arrays.
+            Complex, object, string or longdouble arrays; masked arrays; samples that would be
+            computed partly in float32, partly in float64.
         ImportError
             A progress bar where tqdm is not installed.
         """
@@ -164,7 +169,10 @@ class Sequential(_layer.Layer, loadable=True):
         batches = batches_of(X, _checks.integer(batch_size, who, "batch_size", 1), who)
         if _checks.flag(progress, who, "progress"):
             batches = with_bar(batches, len(X) if isinstance(X, Sized) else None, who)
-        return np.concatenate([self._run(batch) for batch in batches])
+        results = (self._run(batch) for batch in batches)
+        if isinstance(X, np.ndarray) and X.ndim:
+            return gathered(results, len(X), who)
+        return np.concatenate(list(results))
 
     def feature_maps(self, x: ArrayLike) -> dict[str, Array]:
         """Compute one sample or a batch and keep the result of every layer.
@@ -351,7 +359,8 @@ class Sequential(_layer.Layer, loadable=True):
         if len(batch) <= plan.samples:
             return plan(batch)
         starts = range(0, len(batch), plan.samples)
-        return np.concatenate([plan(batch[start : start + plan.samples]) for start in starts])
+        parts = (plan(batch[start : start + plan.samples]) for start in starts)
+        return gathered(parts, len(batch), self._who)
 
     def _plan_for(self, shape: Shape) -> Plan:
         plan = self._plans.get(shape)
