@@ -53,7 +53,8 @@ VERSION = 1
 # ten thousand arrays fit.
 MAX_HEADER = 2**20
 
-MAX_NAME = 200
+# A hundred characters for each of the containers in each other, for a layer and for its array.
+MAX_NAME = 2000
 
 # The description's place among the arrays, where safetensors keeps it anyway.
 _METADATA = "__metadata__"
@@ -190,7 +191,7 @@ def _check_name(name: str) -> None:
         or name == _METADATA
     ):
         raise BadFile(
-            f"an array is named {name[: MAX_NAME + 1]!r}; expected a relative path of 1 to "
+            f"an array is named {name[:200]!r}; expected a relative path of 1 to "
             f"{MAX_NAME} printable characters without backslash and colon, and not {_METADATA!r}"
         )
 

@@ -15,7 +15,7 @@ import pycnn
 from pycnn import Conv2D, Flatten, MaxPool2D, ReLU, Sequential
 from pycnn._model_files import read_model, write_model
 from pycnn.layers import Layer, _model
-from pycnn.layers._layer import walk
+from pycnn.layers._layer import MAX_DEPTH, walk
 
 
 def described(net=None):
@@ -63,6 +63,18 @@ def test_a_layer_used_twice_is_saved_twice(tmp_path, rng):
     net.save(tmp_path / "net.npz")
     x = rng.random((8, 8, 3))
     assert_same_bits(Sequential.load(tmp_path / "net.npz")(x), net(x))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("name", [None, "n" * 100, "\N{SNOWMAN}" * 100], ids=["own", "n", "u"])
+def test_the_deepest_network_with_the_longest_names(tmp_path, suffix, name):
+    net = Sequential([Conv2D(2, 1, seed=0, name=name)])
+    while net.depth < MAX_DEPTH:
+        net = Sequential([net], name=name)
+    net.build((4, 4, 1))
+    net.save(tmp_path / f"deep{suffix}")
+    x = np.ones((4, 4, 1), np.float32)
+    assert_same_bits(Sequential.load(tmp_path / f"deep{suffix}")(x), net(x))
 
 
 def test_what_cannot_be_saved(tmp_path):
@@ -206,6 +218,12 @@ def test_many_layers_take_no_long_time():
     flat = Sequential([ReLU(name=f"r{i}") for i in range(20_000)], input_shape=(2, 2))
     config, arrays = described(flat)
     assert len(restore(config, arrays)) == 20_000
+    deep = Sequential([MaxPool2D(1) for _ in range(5000)])
+    while deep.depth < MAX_DEPTH:
+        deep = Sequential([deep], input_shape=(2, 2))
+    start = time.perf_counter()
+    assert restore(*described(deep)).input_shape == (2, 2)
+    assert time.perf_counter() - start < 5
     config["layers"][-1]["name"] = "r19998"
     assert_refused(config, arrays, "'r19998'", "two layers")
 

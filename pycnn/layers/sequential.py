@@ -398,6 +398,8 @@ class Sequential(_layer.Layer, loadable=True):
     def _build(self, shape: Shape, who: str) -> None:
         if self._input_shape is None and not who:
             self._input_shape = shape
+        if self.built:
+            return
         for name, layer in self._children():
             inner = _layer.join(who, name)
             layer._build(shape, inner)
