@@ -219,7 +219,7 @@ def _check_name(name: str) -> None:
         or name == _METADATA
     ):
         raise BadFile(
-            f"an array is named {name[: MAX_NAME + 1]!r}; expected a relative path of 1 to "
+            f"an array is named {name[:200]!r}; expected a relative path of 1 to "
             f"{MAX_NAME} printable characters without backslash and colon, and not {_METADATA!r}"
         )
 

@@ -28,10 +28,12 @@ def assert_within(actual, expected, bound):
         )
 
 
-def assert_same_bits(actual, expected):
-    """Assert the same shape, dtype and bytes: also the same NaN, and -0 is not 0."""
+def assert_same_bits(actual, expected, *, any_nan=False):
+    """Assert the same shape, dtype and bytes: also the same NaN, or any, and -0 is not 0."""
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     assert actual.dtype == expected.dtype, (actual.dtype, expected.dtype)
+    if any_nan:
+        actual, expected = (np.where(np.isnan(a), np.nan, a) for a in (actual, expected))
     bits = np.dtype(f"u{actual.dtype.itemsize}")
     np.testing.assert_array_equal(
         np.ascontiguousarray(actual).view(bits), np.ascontiguousarray(expected).view(bits)

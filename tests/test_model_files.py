@@ -18,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pycnn import _model_files
-from pycnn._model_files import read_model, write_model
+from pycnn._model_files import MAX_NAME, read_model, write_model
 
 SUFFIXES = [".npz", ".safetensors"]
 CONFIG = {"layers": [{"name": "conv1", "stride": 2}, {"name": "pool", "size": [2, 2]}]}
@@ -63,7 +63,8 @@ JSON = st.recursive(
 
 
 def is_name(name):
-    return len(name) <= 200 and name.isprintable() and not {"", ".", ".."} & set(name.split("/"))
+    harmless = name.isprintable() and not {"", ".", ".."} & set(name.split("/"))
+    return harmless and len(name) <= MAX_NAME
 
 
 @each_suffix
@@ -222,16 +223,16 @@ def test_what_no_file_can_be_called():
 
 BAD_NAMES = [
     *["", "/w", "w/", "a//b", "../w", "a/../w", ".", "./w", "..", "\\w", "C:w", "a\0b", "a\nb"],
-    *["w" * 201, "__metadata__", "\ud800", "\u202e"],
+    *["w" * (MAX_NAME + 1), "__metadata__", "\ud800", "\u202e"],
 ]
 
 
 @each_suffix
-@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+@pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: ascii(name)[:20])
 def test_names_that_would_be_dangerous_elsewhere(tmp_path, suffix, name):
     with pytest.raises(ValueError, match="write_model: arrays: an array is named") as caught:
         write_model(tmp_path / f"net{suffix}", {}, {name: np.ones(1)})
-    assert repr(name) in str(caught.value)
+    assert repr(name[:200]) in str(caught.value)
 
 
 @each_suffix

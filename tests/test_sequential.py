@@ -425,11 +425,8 @@ def test_names():
 def test_vectors_are_told_from_grey_images_as_by_a_layer_alone(rng):
     x = rng.standard_normal((32, 6))
     norm = normalization(rng, 6)
-    for net in (
-        Sequential([norm, ReLU()]),
-        Sequential([Add([[norm, ReLU()]])]),
-        Add([[norm, ReLU()]]),
-    ):
+    inner = Add([[norm, ReLU()]])
+    for net in (Sequential([norm, ReLU()]), Sequential([inner]), inner):
         assert_same_bits(net(x), ReLU()(norm(x)))
 
 
