@@ -183,7 +183,8 @@ def test_import_pulls_in_numpy_alone():
         "import pycnn\n"
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))",
     )
-    new = set(lines.split()) - set(sys.stdlib_module_names)
+    # NumPy 1.26 finds the names of NumPy 2 in modules that it loads on demand.
+    new = set(lines.split()) - set(sys.stdlib_module_names) - {"numpy"}
     # Cython makes modules of its own for what its extension modules share.
     assert {name for name in new if not name.lstrip("_").startswith("cython_")} == {"pycnn"}
 
