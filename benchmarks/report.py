@@ -29,7 +29,7 @@ def describe(options, contenders, absent):
             else os.cpu_count(),
             # At the start: processes of others that were running or waiting to.
             "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
         },
         "threads": options.threads,
