@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measure what ``import pycnn`` adds to ``import numpy``.
 
-Run it with pycnn installed, or from a checkout with pycnn built in place::
+Run it with pycnn installed, or with a checkout that is built in place on PYTHONPATH::
 
     python benchmarks/import_time.py
     python benchmarks/import_time.py --limit 15     # exit status 1 above 15 ms
@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from math import inf
-from pathlib import Path
 
 STATEMENTS = {"numpy": "import numpy", "numpy and pycnn": "import numpy, pycnn"}
 
@@ -58,9 +57,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=40, metavar="N")
     parser.add_argument("--limit", type=float, default=inf, metavar="MS")
     options = parser.parse_args()
-    # Behind everything installed: a checkout built in place serves where pycnn is not installed.
-    paths = os.environ.get("PYTHONPATH"), str(Path(__file__).resolve().parents[1])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    # From a folder without a pycnn of its own, so that what is installed, or on PYTHONPATH, counts.
+    paths = os.environ.get("PYTHONPATH")
+    if paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
     # An installed package has its bytecode beside it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir("/")

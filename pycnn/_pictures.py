@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PREPROCESSING", "ClassFolders", "class_folders", "classes_of", "resized", "sample"]
 
+# What turning colours into grey may add to 1.
+ROUNDING = 1e-3
 # What `sample` does, in the words that a model keeps.
 PREPROCESSING = {"range": [0, 1], "resize": "bilinear, antialiased"}
 
@@ -66,12 +68,18 @@ def sample(path: Path, shape: Shape) -> Array:
     Raises
     ------
     Problem
-        If it cannot be read, or has pixels that are no finite numbers.
+        If it cannot be read, or has pixels that are no finite numbers from 0 to 1, as files of
+        floating-point numbers may: a single wild one would spoil what is learned.
     """
-    image = resized(read_image(path, rgb=len(shape) == 3), (shape[0], shape[1]))
+    image = read_image(path, rgb=len(shape) == 3)
     if not np.isfinite(image).all():
         raise Problem(f"cannot read {str(path)!r}: it has pixels that are no finite numbers")
-    return image
+    low, high = image.min(), image.max()
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise Problem(
+            f"cannot read {str(path)!r}: it has pixels from {low:g} to {high:g}; expected 0 to 1"
+        )
+    return resized(image, (shape[0], shape[1]))
 
 
 class ClassFolders(NamedTuple):
@@ -113,15 +121,21 @@ def class_folders(folder: Path) -> ClassFolders:
         If the folder cannot be read.
     """
     found = ClassFolders([], [], [])
-    try:
-        entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise Problem(f"cannot read the folder {str(folder)!r}: {reason(error)}") from error
-    found.classes.extend(name for name in entries if not name.startswith("."))
 
     def leave_out(error: OSError) -> None:
         found.left_out.append(f"cannot read the folder {error.filename!r}: {reason(error)}")
 
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_dir() and not entry.name.startswith("."):
+                        found.classes.append(entry.name)
+                except OSError as error:  # a link that leads nowhere one may go
+                    leave_out(error)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise Problem(f"cannot read the folder {str(folder)!r}: {reason(error)}") from error
+    found.classes.sort()
     for label, name in enumerate(found.classes):
         for parent, folders, files in os.walk(folder / name, onerror=leave_out):
             folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
@@ -161,7 +175,7 @@ def classes_of(network: Sequential) -> list[str]:
         )
     if metadata.get("preprocessing") != PREPROCESSING:
         raise Problem(
-            f"the model needs the preprocessing {metadata.get('preprocessing')!s:.100}; this "
+            f"the model needs the preprocessing {metadata.get('preprocessing')!a:.100}; this "
             f"pycnn does {PREPROCESSING}"
         )
     return classes
