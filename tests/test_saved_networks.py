@@ -237,7 +237,7 @@ def test_many_layers_take_no_long_time():
         deep = Sequential([deep], input_shape=(2, 2))
     start = time.perf_counter()
     assert restore(*described(deep)).input_shape == (2, 2)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 120  # hours, were it quadratic
     config["layers"][-1]["name"] = "r19998"
     assert_refused(config, arrays, "'r19998'", "two layers")
 
@@ -252,7 +252,7 @@ def test_padding_does_not_take_long_to_check():
     config["layers"] = [pool] * 5000
     start = time.perf_counter()
     assert len(restore(config, {})) == 5000
-    assert time.perf_counter() - start < 60
+    assert time.perf_counter() - start < 120
 
 
 @given(st.data())
