@@ -65,9 +65,8 @@ def main():
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir("/")
 
-    for (
-        statement
-    ) in STATEMENTS.values():  # the first run writes the bytecode, or brings it into memory
+    # The first run writes the bytecode, or brings it into memory.
+    for statement in STATEMENTS.values():
         run(statement)
     least = dict.fromkeys(STATEMENTS, (inf, inf))
     for _ in range(options.rounds):

@@ -148,8 +148,10 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef Py_ssize_t above, before, i, f
     cdef Py_ssize_t pixel = s.pool.channels * g.itemsize, row_bytes = s.x.room * pixel
     cdef Py_ssize_t plane = s.y.room * s.x.room if s.pool.channels < g.oc else 0
+    cdef Py_ssize_t step = pitch(s)
     cdef char *band = job.scratch + worker * job.scratch_bytes
     cdef char *rest = band + band_bytes(s)
+    cdef char *detour = rest + pooled_bytes(s)
     cdef char *out
     cdef Block block
     cdef Pooling pool = s.pool
@@ -173,13 +175,15 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
             continue
         for f in range(g.oc):
             pool_plane_row(s, &pool, band + f * plane * g.itemsize, i,
-                           rest + f * pitch(s) * g.itemsize, rest + pooled_bytes(s))
-        g.kernels.interleave(rest, g.oc, s.x.block, out, pitch(s))
+                           rest + f * step * g.itemsize, step, detour)
+        g.kernels.interleave(rest, g.oc, s.x.block, out, step)
 
 
 cdef inline void pool_plane_row(const Stage *s, const Pooling *pool, const char *plane,
-                                Py_ssize_t i, char *out, char *scratch) noexcept nogil:
-    """Row `i` of a block's maximum; without detours where the kernel alone has the fastest way."""
+                                Py_ssize_t i, char *out, Py_ssize_t room,
+                                char *scratch) noexcept nogil:
+    """Row `i` of a block's maximum, in `room` numbers; without detours where the kernel alone has
+    the fastest way."""
     cdef pycnn_windows w
     if pool.spread or pool.two_passes or pool.fold:
         pool_rows(pool, plane, 0, i, i + 1, out, scratch)
@@ -188,7 +192,7 @@ cdef inline void pool_plane_row(const Stage *s, const Pooling *pool, const char 
     w.out = out
     w.rows, w.row_step = s.y.kernel, s.x.room
     w.taps, w.tap_step = s.x.kernel, 1
-    w.pixels = pitch(s) if s.x.kernel == s.x.stride == 2 else s.x.block
+    w.pixels = room if s.x.kernel == s.x.stride == 2 else s.x.block
     w.pixel_step = s.x.stride
     w.channels = 1
     pool.kernels.max_windows(&w)
