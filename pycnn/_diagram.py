@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pycnn._panels import FAINT, INK, size_of
+from pycnn._panels import FAINT, INK, new_figure, size_of
 from pycnn.layers._summary import Row
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ class _Place(NamedTuple):
 
 def draw_summary(summary: Summary, title: str | None) -> Figure:
     """Draw the input, a line for each layer with its box and numbers, and the total."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = [Row("", "input", summary.input_shape, 0, 0), *summary.rows]
     labels = [row.name.rpartition("/")[2] for row in rows]
     top = _MARGIN + (0.45 if title else 0.0) + 0.3
@@ -52,8 +49,7 @@ def draw_summary(summary: Summary, title: str | None) -> Figure:
     bars_at = parameters_at + 0.35
     width = bars_at + _LONGEST_BAR + _NUMBER + _MARGIN
     height = top + _PITCH * (len(rows) + 1) + _MARGIN
-    figure = Figure(figsize=(width, height), facecolor="white", dpi=100)
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
 

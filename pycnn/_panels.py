@@ -22,6 +22,8 @@ INK, FAINT = "#1c1c28", "#5c5c6b"
 
 # A panel never needs more pixels than this on a side; larger maps are averaged down first.
 _MOST_PIXELS = 1000
+# Of a figure, in pixels.
+_LONGEST_SIDE = 65_000
 # Maps up to this many stand in one column; more are laid out as a grid.
 COLUMN = 4
 # Height over width of a panel is kept within these, whatever the map's shape.
@@ -74,12 +76,12 @@ def map_block(stack: NDArray[Any], max_maps: int, cmap: str | None = None) -> Bl
     return Block(rows_of(panels, n_cols), scale=1.0 if n_cols == 1 else max(1.5 / n_cols, 0.16))
 
 
-def filter_block(bank: NDArray[Any], *, cmap: str, titles: Sequence[str] | None = None) -> Block:
+def filter_block(bank: NDArray[Any], *, cmap: str, captions: Sequence[str] | None = None) -> Block:
     rows = []
     for i, weights in enumerate(bank):
         row = [Panel(weights[:, :, c], cmap=cmap) for c in range(weights.shape[2])]
-        if titles is not None:
-            row[0].caption = str(titles[i])
+        if captions is not None:
+            row[0].caption = captions[i]
         rows.append(row)
     return Block(rows)
 
@@ -95,11 +97,20 @@ def size_of(shape: tuple[int, ...]) -> str:
 # --- Drawing -------------------------------------------------------------------------------
 
 
-def draw(blocks: list[Block], title: str | None) -> Figure:
-    """Lay the blocks out from left to right, each centred on the tallest one."""
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that belongs to nobody."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # Matplotlib draws no picture of 2**16 pixels; a long one gets smaller letters.
+    dpi = min(100.0, _LONGEST_SIDE / max(width, height))
+    figure = Figure(figsize=(width, height), facecolor="white", dpi=dpi)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw(blocks: list[Block], title: str | None) -> Figure:
+    """Lay the blocks out from left to right, each centred on the tallest one."""
     width = 2.9 if len(blocks) == 1 else 2.5
     if len(blocks) == 1:
         width = min(width, max(0.9, 10.0 / blocks[0].n_cols))
@@ -128,13 +139,13 @@ def draw(blocks: list[Block], title: str | None) -> Figure:
     body = max(heights)
     total_width = max(2 * _MARGIN + sum(columns) + _BLOCK_GAP * (len(blocks) - 1), 2.5)
     total_height = above + body + below
-    figure = Figure(figsize=(total_width, total_height), facecolor="white", dpi=100)
-    FigureCanvasAgg(figure)
+    figure = new_figure(total_width, total_height)
 
     def text(x: float, y: float, words: str, size: float, colour: str, weight: str) -> None:
         figure.text(
             x / total_width, 1 - y / total_height, words,
             fontsize=size, color=colour, fontweight=weight, ha="center", va="center",
+            parse_math=False,
         )  # fmt: skip
 
     if title:
@@ -189,7 +200,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     for spine in axes.spines.values():
         spine.set(color="#d0d0d8", linewidth=0.6)
     if panel.caption:
-        axes.set_title(panel.caption, fontsize=8.5, color=FAINT, pad=4)
+        axes.set_title(panel.caption, fontsize=8.5, color=FAINT, pad=4, parse_math=False)
 
 
 def _shrunk(values: NDArray[Any]) -> NDArray[Any]:

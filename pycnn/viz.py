@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pycnn import _checks
 from pycnn._diagram import draw_summary
 from pycnn._panels import (
     COLUMN,
@@ -91,31 +92,36 @@ def plot_feature_maps(
     >>> net = pycnn.Sequential([pycnn.Conv2D(8, 3, seed=0), pycnn.ReLU(), pycnn.MaxPool2D()])
     >>> figure = viz.plot_feature_maps(net.feature_maps(image))
     """
-    _check_max_maps("plot_feature_maps", max_maps)
+    who = "plot_feature_maps"
+    max_maps = _checks.integer(max_maps, who, "max_maps", 1)
+    _check_title(who, title)
+    _check_cmap(who, cmap)
     if isinstance(maps, Mapping):
         if titles is not None or n_cols is not None:
-            raise ValueError("plot_feature_maps: titles and n_cols are for the maps of one layer")
+            raise ValueError(f"{who}: titles and n_cols are for the maps of one layer")
+        arrays = {
+            name: _checks.as_array(values, who, f"maps[{name!r}]") for name, values in maps.items()
+        }
         blocks = [
-            _layer_block("plot_feature_maps", f"maps[{name!r}]", name, values, max_maps, cmap)
-            for name, values in maps.items()
-            if np.ndim(values) > 1
+            _layer_block(who, f"maps[{name!r}]", str(name), values, max_maps, cmap)
+            for name, values in arrays.items()
+            if values.ndim > 1
         ]
         if not blocks:
-            raise ValueError("plot_feature_maps: maps holds no maps of shape (H, W) or (H, W, F)")
+            raise ValueError(f"{who}: maps holds no maps of shape (H, W) or (H, W, F)")
         return draw(blocks, title)
-    stack = _as_maps("plot_feature_maps", "maps", maps)
+    stack = _as_maps(who, "maps", maps)
     n_maps = stack.shape[2]
-    if titles is not None and len(titles) != n_maps:
-        raise ValueError(f"plot_feature_maps: {len(titles)} titles were given for {n_maps} maps")
+    captions = _captions(who, titles, n_maps, "maps")
     shown = stack[:, :, :max_maps]
     panels = [Panel(shown[:, :, i], cmap or natural_cmap(shown)) for i in range(shown.shape[2])]
-    if titles is not None:
-        for panel, caption in zip(panels, titles[: len(panels)], strict=True):
-            panel.caption = str(caption)
+    if captions is not None:
+        for panel, caption in zip(panels, captions, strict=False):
+            panel.caption = caption
     if n_cols is None:
         n_cols = grid_columns(len(panels))
-    elif n_cols < 1:
-        raise ValueError(f"plot_feature_maps: n_cols must be at least 1, not {n_cols}")
+    else:
+        n_cols = _checks.integer(n_cols, who, "n_cols", 1)
     block = Block(rows_of(panels, min(n_cols, len(panels))))
     if n_maps > len(panels):
         block.note = f"the first {len(panels)} of {n_maps} maps"
@@ -156,12 +162,14 @@ def plot_filters(
     >>> from pycnn import viz
     >>> figure = viz.plot_filters(pycnn.random_filters(8, 5, seed=0))
     """
-    bank = _as_filters("plot_filters", _filters_of("plot_filters", filters))
-    _check_max_maps("plot_filters", max_filters, "max_filters")
-    if titles is not None and len(titles) != len(bank):
-        raise ValueError(f"plot_filters: {len(titles)} titles were given for {len(bank)} filters")
+    who = "plot_filters"
+    bank = _as_filters(who, _filters_of(who, filters))
+    max_filters = _checks.integer(max_filters, who, "max_filters", 1)
+    _check_title(who, title)
+    _check_cmap(who, cmap)
     shown = bank[:max_filters]
-    block = filter_block(shown, cmap=cmap or SIGNED, titles=titles)
+    captions = _captions(who, titles, len(bank), "filters")
+    block = filter_block(shown, cmap=cmap or SIGNED, captions=captions)
     if shown.shape[3] == 1:
         panels = [row[0] for row in block.rows]
         block.rows = rows_of(panels, grid_columns(len(panels)))
@@ -213,12 +221,14 @@ def plot_stage(
     >>> x = np.random.default_rng(0).random((64, 64))
     >>> figure = viz.plot_stage(x, *net.feature_maps(x).values(), filters=net[0])
     """
-    _check_max_maps("plot_stage", max_maps)
-    given = _as_maps("plot_stage", "x", x)
-    if rgb:
+    who = "plot_stage"
+    max_maps = _checks.integer(max_maps, who, "max_maps", 1)
+    _check_title(who, title)
+    given = _as_maps(who, "x", x)
+    if _checks.flag(rgb, who, "rgb"):
         if given.shape[2] != 3:
             raise ValueError(
-                f"plot_stage: rgb=True needs an x with 3 channels, not one of shape {given.shape}"
+                f"{who}: rgb=True needs an x with 3 channels, not one of shape {given.shape}"
             )
         source = Block([[Panel(given, cmap=None)]])
     else:
@@ -226,20 +236,33 @@ def plot_stage(
         cmap = PICTURE if given.shape[2] == 1 and np.ndim(x) == 2 else None
         source = map_block(given, max_maps, cmap=cmap)
     source.heading, source.detail = "Input", size_of(np.shape(x))
-    if len(source.rows) == 1 and np.ndim(conv) == 3 and np.shape(conv)[2] > 1:
-        source.scale = 1.35  # one picture beside several rows of maps
     blocks = [source]
 
-    for name, heading, values in (
-        ("conv", "Convolution", conv),
-        ("activated", "ReLU", activated),
-        ("pooled", "Max pooling", pooled),
+    steps = {
+        name: _as_maps(who, name, values)
+        for name, values in (("conv", conv), ("activated", activated), ("pooled", pooled))
+    }
+    n_maps = steps["conv"].shape[2]
+    if len(source.rows) == 1 and n_maps > 1:
+        source.scale = 1.35  # one picture beside several rows of maps
+    for (name, maps), heading, values in zip(
+        steps.items(),
+        ("Convolution", "ReLU", "Max pooling"),
+        (conv, activated, pooled),
+        strict=True,
     ):
-        blocks.append(_layer_block("plot_stage", name, heading, values, max_maps))
+        if maps.shape[2] != n_maps:
+            raise ValueError(f"{who}: {name} has {maps.shape[2]} maps, conv has {n_maps}")
+        blocks.append(_layer_block(who, name, heading, values, max_maps))
 
     if filters is not None:
-        filters = _filters_of("plot_stage", filters)
-        bank = _as_filters("plot_stage", filters)
+        filters = _filters_of(who, filters)
+        bank = _as_filters(who, filters)
+        if len(bank) != n_maps or given.shape[2] % bank.shape[3]:
+            raise ValueError(
+                f"{who}: filters of shape {np.shape(filters)} do not give {n_maps} maps of an x "
+                f"of shape {np.shape(x)}"
+            )
         if max(bank.shape[0], bank.shape[3]) <= COLUMN:
             block = filter_block(bank, cmap=SIGNED)
             block.heading, block.detail = "Filters", size_of(np.shape(filters))
@@ -301,6 +324,7 @@ def plot_network(
         raise TypeError(
             f"plot_network: network is a {type(network).__name__}; expected a Sequential"
         )
+    _check_title("plot_network", title)
     if input_shape is None and network.input_shape is None:
         raise ValueError("plot_network: the network is not built; give input_shape")
     return draw_summary(network.summary(input_shape), title)
@@ -310,9 +334,7 @@ def plot_network(
 
 
 def _as_real(who: str, name: str, values: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{who}: {name} must hold real numbers, not dtype {array.dtype}")
+    array = _checks.as_array(values, who, name)
     if array.size == 0:
         raise ValueError(f"{who}: {name} is empty ({name}.shape={array.shape})")
     return array
@@ -351,6 +373,34 @@ def _as_filters(who: str, values: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def _check_max_maps(who: str, value: int, name: str = "max_maps") -> None:
-    if value < 1:
-        raise ValueError(f"{who}: {name} must be at least 1, not {value}")
+def _captions(who: str, titles: Sequence[str] | None, n: int, what: str) -> list[str] | None:
+    if titles is None:
+        return None
+    try:
+        captions = [str(title) for title in titles]
+    except TypeError:
+        raise TypeError(
+            f"{who}: titles={titles!r} is a {type(titles).__name__}; expected a sequence of strings"
+        ) from None
+    if len(captions) != n:
+        raise ValueError(f"{who}: {len(captions)} titles were given for {n} {what}")
+    return captions
+
+
+def _check_title(who: str, title: str | None) -> None:
+    if not (title is None or isinstance(title, str)):
+        raise TypeError(f"{who}: title={title!r} is a {type(title).__name__}; expected a string")
+
+
+def _check_cmap(who: str, cmap: str | None) -> None:
+    if cmap is None:
+        return
+    if not isinstance(cmap, str):
+        raise TypeError(f"{who}: cmap={cmap!r} is a {type(cmap).__name__}; expected a string")
+    import matplotlib
+
+    if cmap not in matplotlib.colormaps:
+        raise ValueError(
+            f"{who}: cmap={cmap!r} is unknown; expected one of matplotlib.colormaps, such as "
+            f"{PICTURE!r} or {SIGNED!r}"
+        )

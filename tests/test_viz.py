@@ -267,6 +267,32 @@ def test_nothing_overlaps_or_leaves_the_figure(shape, n_maps):
             assert apart, (a, b)
 
 
+FORMULA = r"$\frac$ and $"
+
+
+def test_dollar_signs_are_no_formulas():
+    filters = np.ones((2, 3, 3))
+    for figure in (
+        viz.plot_feature_maps(MAPS, titles=[FORMULA] * 6, title=FORMULA),
+        viz.plot_feature_maps({FORMULA: MAPS}),
+        viz.plot_filters(filters, titles=[FORMULA] * 2, title=FORMULA),
+        viz.plot_stage(MAPS, MAPS, MAPS, MAPS, title=FORMULA),
+        viz.plot_network(branched(), (20, 30), title=FORMULA),
+    ):
+        drawn(figure)
+        shown = texts(figure) + [axes.get_title() for axes in figure.axes]
+        assert FORMULA in shown + [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_figure_too_long_for_matplotlib_gets_smaller_letters():
+    network = pycnn.Sequential([pycnn.ReLU()] * 1800)
+    for figure in (
+        viz.plot_network(network, (4, 4)),
+        viz.plot_feature_maps(np.ones((3, 3, 400)), n_cols=1, max_maps=400),
+    ):
+        assert max(figure.bbox.size) < 2**16
+
+
 # --- Layers and networks -------------------------------------------------------------------
 
 
@@ -332,6 +358,37 @@ def test_a_layer_stands_for_its_filters():
         (lambda: viz.plot_stage(MAPS, MAPS, [], MAPS), ValueError, "activated is empty"),
         (lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS, filters=1), ValueError, "filters must"),
         (lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS, max_maps=-1), ValueError, "max_maps"),
+        (lambda: viz.plot_feature_maps(MAPS, max_maps=1.5), TypeError, "max_maps=1.5 is a float"),
+        (lambda: viz.plot_feature_maps(MAPS, max_maps=True), TypeError, "max_maps=True is a bool"),
+        (lambda: viz.plot_feature_maps(MAPS, n_cols="2"), TypeError, "n_cols='2' is a str"),
+        (lambda: viz.plot_feature_maps(MAPS, titles=5), TypeError, "titles=5 is a int"),
+        (lambda: viz.plot_feature_maps(MAPS, title=5), TypeError, "title=5 is a int"),
+        (lambda: viz.plot_feature_maps(MAPS, cmap="grey?"), ValueError, "cmap='grey.' is unknown"),
+        (lambda: viz.plot_feature_maps({"a": MAPS}, cmap=5), TypeError, "cmap=5 is a int"),
+        (lambda: viz.plot_feature_maps(np.ma.array(MAPS)), TypeError, "maps is a masked array"),
+        (lambda: viz.plot_feature_maps([[1], [1, 2]]), ValueError, "maps is not an array"),
+        (lambda: viz.plot_feature_maps({"a": [[1], [1, 2]]}), ValueError, "'a'. is not an array"),
+        (lambda: viz.plot_filters(np.ones((2, 3, 3)), max_filters=1.5), TypeError, "max_filters"),
+        (lambda: viz.plot_filters(np.ones((2, 3, 3)), titles=5), TypeError, "titles=5 is a int"),
+        (lambda: viz.plot_filters(np.ones((2, 3, 3)), cmap="x"), ValueError, "cmap='x' is unk"),
+        (lambda: viz.plot_filters(np.ones((2, 3, 3)), title=[]), TypeError, "title=.. is a list"),
+        (lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS, rgb=1), TypeError, "rgb=1 is a int"),
+        (lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS, title=1), TypeError, "title=1 is a int"),
+        (
+            lambda: viz.plot_stage(MAPS, MAPS, MAPS, MAPS[:, :, :4]),
+            ValueError,
+            "plot_stage: pooled has 4 maps, conv has 6",
+        ),
+        *(
+            (
+                lambda shape=shape: viz.plot_stage(*[MAPS] * 4, filters=np.ones(shape)),
+                ValueError,
+                r"filters of shape .* do not give 6 maps of an x of shape \(20, 30, 6\)",
+            )
+            for shape in [(4, 3, 3, 6), (6, 3, 3, 4)]
+        ),
+        (lambda: viz.plot_network(branched(), (9, 9), title=1), TypeError, "title=1 is a int"),
+        (lambda: viz.plot_network(branched(), 9), ValueError, "input_shape=9 must be"),
     ],
 )
 def test_wrong_arguments_are_named(call, error, sentence):
