@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # What is added to the variances of the whitened patches, in units of their mean: directions with
 # less than that are mostly noise, which whitening would blow up.
 _REGULARIZATION = 0.5
+# The most numbers of the patches, and of their covariance: 8 GiB each in float64.
+_MAX_NUMBERS = 2**30
 # A filter answers to patches that lie further than this along it, in standard deviations.
 _THRESHOLD = 0.5
 
@@ -60,7 +63,9 @@ def learn_filters(
     ValueError
         Images of another rank, empty, with NaN or infinity, or smaller than the filters.
     TypeError
-        Numbers that are not integers; sparse or complex images.
+        Numbers that are not integers; sparse, masked, object or complex images.
+    MemoryError
+        Patches, or their covariances, of more than 2**30 numbers.
 
     Notes
     -----
@@ -90,16 +95,23 @@ def learn_filters(
     n_filters = _checks.integer(n_filters, func, "n_filters", 1)
     window = _checks.pair(kernel_size, func, "kernel_size")
     n_patches = _checks.integer(n_patches, func, "n_patches", 1)
-    stack: Array = check_array(images, dtype="numeric", allow_nd=True, input_name="images")
+    stack = _checks.as_array(images, func, "images")
     if stack.ndim not in (3, 4) or 0 in stack.shape:
         raise ValueError(
             f"{func}: images have shape {stack.shape}; expected (N, H, W) or (N, H, W, C), "
             "none of them 0"
         )
+    check_array(stack, dtype=None, allow_nd=True, input_name="images")  # for NaN and infinity
     stack = stack.reshape(*stack.shape[:3], -1)
     if window[0] > stack.shape[1] or window[1] > stack.shape[2]:
         raise ValueError(
             f"{func}: kernel_size={window} exceeds the images' size {stack.shape[1:3]}"
+        )
+    size = math.prod(window) * stack.shape[3]
+    if max(n_patches, size) * size > _MAX_NUMBERS:
+        raise MemoryError(
+            f"{func}: n_patches={n_patches} patches of {size} numbers, or their covariances, would "
+            f"be {max(n_patches, size) * size} numbers; at most {_MAX_NUMBERS} are learned from"
         )
     dtype = _checks.compute_dtype(stack.dtype, stack.dtype, func)
     rng = check_random_state(random_state)
@@ -110,6 +122,9 @@ def learn_filters(
             f"not n_filters={n_filters}",
             stacklevel=2,
         )
+    # Near 1, so that squares are finite; by a power of two, which rounds nothing.
+    _, exponent = np.frexp(np.abs(patches).max())
+    patches = np.ldexp(patches, -exponent)
     # Whitening: z = (p - mean) @ whiten.
     mean = patches.mean(axis=0)
     patches -= mean
@@ -122,8 +137,14 @@ def learn_filters(
     # z @ c - threshold = (p - mean) @ whiten @ c - threshold = p @ filter + bias.
     filters = directions @ whiten
     bias = -(filters @ mean) - _THRESHOLD
-    shape = (len(filters), *window, stack.shape[3])
-    return filters.reshape(shape).astype(dtype), bias.astype(dtype)
+    with np.errstate(over="ignore"):
+        filters = np.ldexp(filters, -exponent).astype(dtype)
+    if not np.isfinite(filters).all():
+        raise ValueError(
+            f"{func}: images have pixels so near zero, at most {stack.max():g}, that filters for "
+            f"them are not finite in {dtype}; scale the images"
+        )
+    return filters.reshape(len(filters), *window, stack.shape[3]), bias.astype(dtype)
 
 
 def _distinct_patches(

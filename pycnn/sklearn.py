@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pycnn import _checks
@@ -51,6 +51,34 @@ def _grid(pixels: int, cells: int) -> tuple[int, int, int]:
     cells = min(cells, pixels)
     stride = pixels // cells
     return cells, pixels - (cells - 1) * stride, stride
+
+
+def _as_rows(X: Any) -> tuple[Any, Shape | None]:
+    """X with an image in a row, and the shape (H, W, C) of its images where it is a stack."""
+    if isinstance(X, (list, tuple)):  # of images, perhaps
+        X = np.asarray(X)
+    if isinstance(X, np.ma.MaskedArray):  # scikit-learn would take what is below the mask
+        X = _checks.as_array(X, "ConvFeatures", "X")
+    shape: Shape = getattr(X, "shape", ())
+    if len(shape) not in (3, 4):
+        return X, None
+    stacked = (*shape[1:3], math.prod(shape[3:]))
+    stack = _checks.as_array(X, "ConvFeatures", "X")
+    return stack.reshape(shape[0], math.prod(stacked)), stacked
+
+
+def _compute_dtype(table: Array) -> DType:
+    _checks.check_dtype(table.dtype, "ConvFeatures", "X")
+    return _checks.compute_dtype(table.dtype, table.dtype, "ConvFeatures")
+
+
+def _finite(array: Array, dtype: DType, name: str) -> Array:
+    """Given numbers in the dtype of the images."""
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if not np.isfinite(converted).all():
+        raise ValueError(f"ConvFeatures: {name} has numbers that are not finite in {dtype}")
+    return converted
 
 
 class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -178,20 +206,22 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Parameters out of range or of other types; images that do not fit `image_shape` or the
             filters; sparse or complex X, NaN or infinity.
         """
-        func = "ConvFeatures"
-        _checks.choice(self.activation, _checks.ACTIVATIONS, func, "activation")
-        _checks.choice(self.pool, ("max", "avg"), func, "pool")
-        grid = _checks.pair(self.pool_grid, func, "pool_grid")
-        table, stacked = self._table(X, reset=True)
-        self.image_shape_: Shape = self._image_shape(table.shape[1], stacked)
-        dtype = _checks.compute_dtype(table.dtype, table.dtype, func)
-        self.filters_, self.bias_ = self._filters(table, dtype)
-        maps = [
-            n - k + 1 for n, k in zip(self.image_shape_, self.filters_.shape[1:3], strict=False)
-        ]
-        cells, self._cell, self._stride = zip(*map(_grid, maps, grid), strict=True)
-        self._maps_size = math.prod(maps) * len(self.filters_)
-        self.grid_shape_ = (*cells, len(self.filters_))
+        self._check_choices()
+        grid = _checks.pair(self.pool_grid, "ConvFeatures", "pool_grid")
+        rows, stacked = _as_rows(X)
+        table: Array = check_array(rows, dtype="numeric", estimator=self, input_name="X")
+        dtype = _compute_dtype(table)
+        image_shape = self._image_shape(table.shape[1], stacked)
+        filters, bias = self._filters(table.reshape(len(table), *image_shape), dtype)
+        maps = [n - k + 1 for n, k in zip(image_shape, filters.shape[1:3], strict=False)]
+        cells, cell, stride = zip(*map(_grid, maps, grid), strict=True)
+        # Nothing above has changed the transformer, so a fit that fails leaves the one before.
+        validate_data(self, rows, skip_check_array=True)  # notes the names of the columns
+        self.image_shape_: Shape = image_shape
+        self.filters_, self.bias_ = filters, bias
+        self._cell, self._stride = cell, stride
+        self._maps_size = math.prod(maps) * len(filters)
+        self.grid_shape_ = (*cells, len(filters))
         self._n_features_out = math.prod(self.grid_shape_)
         return self
 
@@ -216,13 +246,15 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Before `fit`.
         """
         check_is_fitted(self)
-        table, stacked = self._table(X, reset=False)
+        self._check_choices()
+        rows, stacked = _as_rows(X)
+        table: Array = validate_data(self, rows, reset=False, dtype="numeric")
         if stacked not in (None, self.image_shape_):
             raise ValueError(
                 f"ConvFeatures: X has images of shape {stacked}; those seen in fit have "
                 f"{self.image_shape_}"
             )
-        dtype = _checks.compute_dtype(table.dtype, table.dtype, "ConvFeatures")
+        dtype = _compute_dtype(table)
         images = table.reshape(len(table), *self.image_shape_)
         filters, bias = PackedFilters(self.filters_.astype(dtype)), self.bias_.astype(dtype)
         shape = (len(images), *self.grid_shape_)
@@ -267,6 +299,7 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         True
         """
         check_is_fitted(self)
+        self._check_choices()
         filters = self.filters_ if self.image_shape_[2] > 1 else self.filters_[..., 0]
         pool = MaxPool2D if self.pool == "max" else AvgPool2D
         return [
@@ -275,18 +308,10 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Flatten(),
         ]
 
-    def _table(self, X: Any, reset: bool) -> tuple[Array, Shape | None]:
-        """X as a checked table, and the shape (H, W, C) of its images where it is a stack."""
-        if isinstance(X, (list, tuple)):  # of images, perhaps
-            X = np.asarray(X)
-        shape: Shape = getattr(X, "shape", ())
-        stacked: Shape | None = None
-        if len(shape) in (3, 4):
-            stacked = (*shape[1:3], math.prod(shape[3:]))
-            stack = _checks.as_array(X, "ConvFeatures", "X")
-            X = stack.reshape(shape[0], math.prod(stacked))
-        table: Array = validate_data(self, X, reset=reset, dtype="numeric")
-        return table, stacked
+    def _check_choices(self) -> None:
+        """Of what `transform` needs; it may have been set after `fit`."""
+        _checks.choice(self.activation, _checks.ACTIVATIONS, "ConvFeatures", "activation")
+        _checks.choice(self.pool, ("max", "avg"), "ConvFeatures", "pool")
 
     def _image_shape(self, n_features: int, stacked: Shape | None) -> Shape:
         """(H, W, C), as given, as stacked, or guessed for a table."""
@@ -322,12 +347,12 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         sizes = tuple(_checks.integer(n, "ConvFeatures", "image_shape", 1) for n in sizes)
         return (*sizes[:2], math.prod(sizes[2:]))
 
-    def _filters(self, table: Array, dtype: DType) -> tuple[Array, Array]:
+    def _filters(self, images: Array, dtype: DType) -> tuple[Array, Array]:
         """Filters (F, KH, KW, C) and bias (F,), learned, drawn or given."""
         func = "ConvFeatures"
-        height, width, channels = self.image_shape_
+        _, height, width, channels = images.shape
         if not isinstance(self.filters, str):
-            return self._given_filters(dtype)
+            return self._given_filters(images.shape[1:], dtype)
         _checks.choice(self.filters, ("kmeans", "random"), func, "filters")
         if self.bias is not None:
             raise ValueError(
@@ -341,15 +366,9 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             seed = rng.randint(2**31 - 1)
             filters = random_filters(n_filters, window, channels, seed=seed)
             return filters.astype(dtype), np.zeros(n_filters, dtype)
-        return learn_filters(
-            table.reshape(len(table), *self.image_shape_),
-            n_filters,
-            window,
-            n_patches=self.n_patches,
-            random_state=rng,
-        )
+        return learn_filters(images, n_filters, window, n_patches=self.n_patches, random_state=rng)
 
-    def _given_filters(self, dtype: DType) -> tuple[Array, Array]:
+    def _given_filters(self, image_shape: Shape, dtype: DType) -> tuple[Array, Array]:
         func = "ConvFeatures"
         filters = _checks.as_array(self.filters, func, "filters")
         if filters.ndim == 3:
@@ -359,11 +378,10 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"{func}: filters have shape {np.shape(self.filters)}; expected (F, KH, KW) or "
                 "(F, KH, KW, C), none of them 0"
             )
-        height, width, channels = self.image_shape_
+        height, width, channels = image_shape
         if filters.shape[3] != channels or filters.shape[1] > height or filters.shape[2] > width:
             raise ValueError(
-                f"{func}: filters of shape {filters.shape} do not fit images of shape "
-                f"{self.image_shape_}"
+                f"{func}: filters of shape {filters.shape} do not fit images of shape {image_shape}"
             )
         bias = np.zeros(len(filters)) if self.bias is None else self.bias
         bias = _checks.as_array(bias, func, "bias")
@@ -372,7 +390,7 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"{func}: bias has shape {bias.shape}; expected one number per filter, "
                 f"{filters.shape[:1]}"
             )
-        return filters.astype(dtype), bias.astype(dtype)
+        return _finite(filters, dtype, "filters"), _finite(bias, dtype, "bias")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -277,6 +278,19 @@ def test_memory_of_transform_is_that_of_the_result():
         ({"filters": np.ones((3, 3))}, ValueError, "filters have shape (3, 3); expected"),
         ({"filters": np.ones((2, 3, 3)), "bias": [1]}, ValueError, "bias has shape (1,)"),
         ({"filters": np.ones((2, 3, 3), complex)}, TypeError, "filters has dtype complex128"),
+        (
+            {"filters": np.full((2, 3, 3), np.nan)},
+            ValueError,
+            "ConvFeatures: filters has numbers that are not finite in float32",
+        ),
+        ({"filters": np.full((2, 3, 3), 1e300)}, ValueError, "filters has numbers that are not"),
+        (
+            {"filters": np.ones((2, 3, 3)), "bias": [0, np.inf]},
+            ValueError,
+            "bias has numbers that are not finite in float32",
+        ),
+        ({"n_patches": 10**10}, MemoryError, "n_patches=10000000000 patches of 36 numbers"),
+        ({"n_patches": 10**30}, ValueError, "n_patches="),
         ({"bias": [1.0]}, ValueError, "bias is for given filters"),
         ({"n_filters": 0}, ValueError, "n_filters=0 must be at least 1"),
         ({"n_filters": 2.5}, TypeError, "n_filters=2.5 is a float"),
@@ -309,7 +323,9 @@ def test_bad_parameters(digits, parameters, error, sentence):
         (lambda x: np.where(x > 0.9, np.nan, x), ValueError, "Input X contains NaN"),
         (lambda x: np.where(x > 0.9, np.inf, x), ValueError, "Input X contains infinity"),
         (lambda x: x.astype(complex), ValueError, "Complex data not supported"),
-        (lambda x: x.astype(np.longdouble), TypeError, "has dtype float128"),
+        (lambda x: x.astype(np.longdouble), TypeError, "X has dtype float128"),
+        (lambda x: x.reshape(-1, 8, 8).astype(object), TypeError, "X has dtype object"),
+        (lambda x: np.ma.array(x), TypeError, "X is a masked array"),
         (lambda x: np.ma.array(x.reshape(-1, 8, 8)), TypeError, "X is a masked array"),
         (lambda x: scipy.sparse.csr_array(x), TypeError, "Sparse data was passed"),
     ],
@@ -320,6 +336,61 @@ def test_bad_images(digits, fitted, bad, error, sentence):
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["pool", "activation"])
+def test_what_is_set_after_fit_is_checked_again(digits, fitted, name):
+    features = pickle.loads(pickle.dumps(fitted)).set_params(**{name: "mean"})
+    for call in (lambda: features.transform(digits[0][:2]), features.as_layers):
+        with pytest.raises(ValueError, match=f"ConvFeatures: {name}='mean' is unknown"):
+            call()
+
+
+def test_a_fit_that_fails_leaves_the_one_before(digits, fitted):
+    frame = pd.DataFrame(digits[0], columns=[f"pixel{i}" for i in range(64)])
+    features = clone(fitted).fit(frame)
+    before = pickle.dumps({k: v for k, v in vars(features).items() if k != "filters"})
+    expected = features.transform(frame)
+    other = np.ones((9, 6, 6))
+    for bad in ({"filters": np.ones((1, 7, 7))}, {"image_shape": (5, 5)}, {"pool_grid": 0}):
+        kept = features.get_params()
+        with pytest.raises(ValueError):
+            features.set_params(**bad).fit(other)
+        features.set_params(**kept)
+        assert pickle.dumps({k: v for k, v in vars(features).items() if k != "filters"}) == before
+    np.testing.assert_array_equal(features.transform(frame), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e200, 1e307])
+def test_images_on_any_scale_give_filters(digits, scale):
+    images = digits[0][:100].reshape(-1, 8, 8).astype(np.float64)
+    expected, bias = learn_filters(images, 5, 3, n_patches=500, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filters, same = learn_filters(scale * images, 5, 3, n_patches=500, random_state=0)
+    np.testing.assert_allclose(filters * scale, expected, rtol=1e-6)
+    np.testing.assert_allclose(same, bias, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (np.ones((4, 9, 9), object), "images has dtype object"),
+        (np.ma.array(np.ones((4, 9, 9))), "images is a masked array"),
+        (np.ones((4, 9, 9), complex), "images has dtype complex128"),
+        (np.ones((4, 9, 9), np.longdouble), "images has dtype float128"),
+        (scipy.sparse.csr_array(np.ones((4, 9))), "images has dtype object"),
+    ],
+)
+def test_images_without_kernels(images, sentence):
+    with pytest.raises(TypeError, match=f"^learn_filters: {sentence}"):
+        learn_filters(images, 2, 2)
+
+
+def test_learning_has_a_limit():
+    wide = np.zeros((1, 400, 400), np.float32)
+    with pytest.raises(MemoryError, match="^learn_filters: n_patches=5 patches of 160000 numbers"):
+        learn_filters(wide, 2, 400, n_patches=5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -327,6 +398,7 @@ def test_bad_images(digits, fitted, bad, error, sentence):
         ((np.ones((4, 9, 9, 0)), 2, 2), "images have shape (4, 9, 9, 0); expected (N, H, W)"),
         ((np.ones((4, 9, 9)), 2, (3, 10)), "kernel_size=(3, 10) exceeds the images' size (9, 9)"),
         ((np.full((4, 9, 9), np.nan), 2, 2), "Input images contains NaN"),
+        ((1e-40 * np.eye(9, dtype="f4")[None], 2, 2), "images have pixels so near zero"),
     ],
 )
 def test_bad_arguments_of_learn_filters(arguments, sentence):
