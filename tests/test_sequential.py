@@ -283,6 +283,24 @@ def test_predict_reads_a_generator_a_batch_at_a_time():
     assert seen == [4, 8, 10]
 
 
+@pytest.mark.parametrize(
+    ("net", "shape", "sample"),
+    [
+        (Sequential([Conv2D(2, 3)], input_shape=(9, 9)), (9, 9), (9,)),
+        (Sequential([Conv2D(2, 3)], input_shape=(9, 9, 3)), (9, 9, 3), (9, 3)),
+        (Sequential([Flatten(), Dense(2)], input_shape=(9, 9)), (9, 9), (9,)),
+        (Sequential([Conv2D.from_arrays(np.ones((2, 3, 3)))]), (9, 9), (9,)),
+    ],
+)
+def test_predict_says_how_to_give_a_single_sample(net, shape, sample):
+    x = np.ones(shape, np.float32)
+    for X in (x, list(x)):
+        with pytest.raises(ValueError) as info:
+            net.predict(X)
+        assert_helpful(info, "sequential.predict", sample, len(sample) + 1, "X[None]")
+    assert len(net.predict(x[None])) == 1
+
+
 def test_predict_mixes_dtypes_that_are_computed_alike(rng):
     net, x = small_net(), images(rng, 4, (13, 14, 3), np.uint8)
     mixed = [x[0], x[1].astype(np.float32), x[2].astype(np.int16), x[3].astype(np.float16)]
@@ -420,6 +438,38 @@ def test_names():
     with pytest.raises(ValueError) as info:
         Sequential([ReLU(name="a"), ReLU(name="a")])
     assert_helpful(info, "Sequential", "'a'", "two layers")
+
+
+@pytest.mark.parametrize(
+    "key", [slice(3), slice(2, None), slice(1, -1), slice(5, 5), slice(None), slice(None, None, 2)]
+)
+def test_a_slice_is_a_network_of_the_same_layers(rng, key):
+    layers = [Conv2D(4, 3, padding=1, seed=0), ReLU(), BatchNorm(), Flatten(), Dense(256, seed=1)]
+    for net in (Sequential(layers), Sequential(layers, input_shape=(8, 8))):
+        part = net[key]
+        assert type(part) is Sequential
+        assert part.layers == net.layers[key]
+    if key == slice(None, None, 2):
+        assert part.input_shape is None
+        return
+    maps = [images(rng, 2, (8, 8))]
+    for layer in layers:
+        maps.append(layer(maps[-1]))
+    start, stop, _ = key.indices(len(layers))
+    assert part.input_shape == maps[start].shape[1:]
+    result = part(maps[start])
+    np.testing.assert_allclose(result, maps[max(start, stop)], 1e-5, 1e-5)
+    assert_same_bits(part(maps[start][0]), result[0])
+
+
+def test_the_network_and_its_slice_share_parameters(rng):
+    net = Sequential([Conv2D(3, 3, seed=0), ReLU()])
+    part = net[:1]
+    x = images(rng, 1, (5, 5, 2))
+    part(x)
+    assert net[0].built
+    net[0].filters = 2 * net[0].filters
+    assert_same_bits(part(x), net[0](x))
 
 
 def test_vectors_are_told_from_grey_images_as_by_a_layer_alone(rng):
@@ -579,6 +629,41 @@ def test_threads_share_a_network_from_its_first_call(rng):
         with ThreadPoolExecutor(8) as pool:
             results = list(pool.map(net, x))
         assert_same_bits(np.stack(results), alone(x))
+
+
+def test_filters_that_are_assigned_while_another_thread_draws_some(monkeypatch):
+    layer = Conv2D(2, 3, seed=0)
+    given = np.ones((2, 3, 3, 1), np.float32)
+    initialize = pycnn.layers._weighted.initialize
+
+    def meanwhile(*args):
+        layer.filters = given
+        layer.bias = [1, 2]
+        return initialize(*args)
+
+    monkeypatch.setattr(pycnn.layers._weighted, "initialize", meanwhile)
+    result = Sequential([layer])(np.ones((3, 3, 1), np.float32))
+    assert_same_bits(layer.filters, given)
+    assert_same_bits(result, np.float32([[[10, 11]]]))
+
+
+def test_a_normalization_in_several_places_is_folded_once(rng, monkeypatch):
+    norm = normalization(rng, 4)
+    convs = [Conv2D(4, 1, seed=seed) for seed in range(3)]
+    net = Sequential([layer for conv in convs for layer in (conv, norm)])
+    x = images(rng, 2, (6, 6, 4))
+    expected = net(x)
+    folds = []
+    scaled = Conv2D.scaled
+    monkeypatch.setattr(Conv2D, "scaled", lambda *args: folds.append(args) or scaled(*args))
+    assert_same_bits(net(x), expected)
+    assert folds == []
+    convs[1].bias = [1, 2, 3, 4]
+    for _ in range(2):
+        assert np.abs(net(x) - expected).max() > 0.1
+    assert len(folds) == 1
+    again = pickle.loads(pickle.dumps(net))
+    assert_same_bits(again(x), net(x))
 
 
 def test_processes(tmp_path):

@@ -29,7 +29,8 @@ class Weighted(_layer.Layer):
     """A layer of sums of products, with a bias and an activation.
 
     `parameters` is replaced whole and never changed, so whatever is derived from one is good as
-    long as it is still there.
+    long as it is still there. Drawn parameters have a place of their own: a thread that draws some
+    while another assigns others cannot replace those.
     """
 
     weights_name: ClassVar[str]
@@ -51,7 +52,8 @@ class Weighted(_layer.Layer):
         self.use_bias = _checks.flag(use_bias, who, "use_bias")
         self.activation: Activation = activation
         self.initializer = initializer
-        self.parameters: Parameters | None = None
+        self._given: Parameters | None = None
+        self._drawn: Parameters | None = None
         self._n_outputs = n_outputs
         self._seed = draw_seed(seed, who)
 
@@ -77,6 +79,10 @@ class Weighted(_layer.Layer):
     # Parameters
 
     @property
+    def parameters(self) -> Parameters | None:
+        return self._given or self._drawn
+
+    @property
     def built(self) -> bool:
         return self.parameters is not None
 
@@ -87,31 +93,36 @@ class Weighted(_layer.Layer):
 
     @property
     def bias(self) -> Array | None:
-        return None if self.parameters is None else self.parameters.bias
+        return None if (parameters := self.parameters) is None else parameters.bias
 
     @bias.setter
     def bias(self, bias: ArrayLike) -> None:
-        if self.parameters is None:
+        parameters = self.parameters
+        if parameters is None:
             raise ValueError(f"{self._who}: assign {self.weights_name} first, then bias")
-        self._give(self.parameters.weights, bias, self._who)
+        self._give(parameters.weights, bias, self._who)
 
     def _get_weights(self) -> Array | None:
-        return None if self.parameters is None else self.parameters.weights
+        return None if (parameters := self.parameters) is None else parameters.weights
 
     def _replace_weights(self, weights: ArrayLike) -> None:
         array = _checks.as_array(weights, self._who, self.weights_name)
-        if self.parameters is not None and array.shape != self.parameters.weights.shape:
+        parameters = self.parameters
+        if parameters is not None and array.shape != parameters.weights.shape:
             raise ValueError(
                 f"{self._who}: {self.weights_name} have shape {array.shape}; "
-                f"expected {self.parameters.weights.shape}"
+                f"expected {parameters.weights.shape}"
             )
-        bias = self.bias
+        bias = None if parameters is None else parameters.bias
         if bias is None and self.use_bias:
             self._check_weights(array.shape, self._who)
             bias = np.zeros(self._n_outputs, np.float32)
         self._give(array, bias, self._who)
 
     def _give(self, weights: ArrayLike, bias: ArrayLike | None, who: str) -> None:
+        self._given = self._checked(weights, bias, who)
+
+    def _checked(self, weights: ArrayLike, bias: ArrayLike | None, who: str) -> Parameters:
         array = _checks.as_array(weights, who, self.weights_name)
         self._check_weights(array.shape, who)
         if bias is not None:
@@ -127,17 +138,18 @@ class Weighted(_layer.Layer):
                 f"use_bias={self.use_bias}"
             )
         try:
-            self.parameters = self._pack(array, None if bias is None else _layer.frozen(bias))
+            return self._pack(array, None if bias is None else _layer.frozen(bias))
         except MemoryError as error:
             raise _checks.out_of_memory(who, error) from None
 
     @property
     def arrays(self) -> dict[str, Array]:
-        if self.parameters is None:
+        parameters = self.parameters
+        if parameters is None:
             return {}
-        arrays = {self.weights_name: self.parameters.weights}
-        if self.parameters.bias is not None:
-            arrays["bias"] = self.parameters.bias
+        arrays = {self.weights_name: parameters.weights}
+        if parameters.bias is not None:
+            arrays["bias"] = parameters.bias
         return arrays
 
     def _array_names(self) -> tuple[str, ...]:
@@ -147,13 +159,14 @@ class Weighted(_layer.Layer):
         self._give(arrays[self.weights_name], arrays.get("bias"), who)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "parameters": self.parameters and self.parameters[:2]}
+        parameters = self.parameters
+        return {**vars(self), "_given": parameters and parameters[:2], "_drawn": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Pack again: arrays that are copied lose their packing, and may be written to."""
-        vars(self).update(state, parameters=None)
-        if state["parameters"] is not None:
-            weights, bias = state["parameters"]
+        vars(self).update(state, _given=None)
+        if state["_given"] is not None:
+            weights, bias = state["_given"]
             self._give(weights, bias, self._who)
 
     def _build(self, shape: Shape, who: str) -> None:
@@ -162,14 +175,16 @@ class Weighted(_layer.Layer):
             rng = np.random.default_rng(self._seed)
             drawn = initialize(self.initializer, weights, self._fans(weights), rng, who)
             bias = np.zeros(self._n_outputs, np.float32) if self.use_bias else None
-            self._give(drawn, bias, who)
+            self._drawn = self._checked(drawn, bias, who)
 
-    def scaled(self, scale: Array, shift: Array, dtype: DType) -> Parameters | None:
-        """Parameters of a dtype that give ``scale * y + shift`` instead of y, output by output.
+    def scaled(
+        self, parameters: Parameters, scale: Array, shift: Array, dtype: DType
+    ) -> Parameters | None:
+        """Parameters of a dtype that give ``scale * y + shift`` where those given here give y.
 
         None where they are not finite in that dtype.
         """
-        weights, bias, _ = self.parameters_for(dtype)
+        weights, bias, _ = parameters
         axes = [1] * weights.ndim
         axes[self.output_axis] = -1
         with np.errstate(all="ignore"):

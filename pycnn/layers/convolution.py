@@ -188,8 +188,8 @@ class Conv2D(Weighted, loadable=True):
         return _checks.pair(self.kernel_size, self.kind, "kernel_size")
 
     def _weights_shape(self, shape: Shape) -> Shape:
-        if self.parameters is not None:
-            return self.parameters.weights.shape
+        if (parameters := self.parameters) is not None:
+            return parameters.weights.shape
         channels = tuple(c // self.groups for c in shape[2:])
         return (self.n_filters, *self._window, *channels)
 
@@ -217,7 +217,8 @@ class Conv2D(Weighted, loadable=True):
         return Parameters(packed.array.reshape(weights.shape), bias, packed)
 
     def _sample_ndim(self, ndim: int) -> int:
-        return min(ndim, 3) if self.parameters is None else self.parameters.weights.ndim - 1
+        parameters = self.parameters
+        return min(ndim, 3) if parameters is None else parameters.weights.ndim - 1
 
     def _output_shape(self, shape: Shape, who: str) -> Shape:
         if len(shape) not in (2, 3):

@@ -124,8 +124,8 @@ class Dense(Weighted, loadable=True):
         self._replace_weights(weights)
 
     def _weights_shape(self, shape: Shape) -> Shape:
-        if self.parameters is not None:
-            return self.parameters.weights.shape
+        if (parameters := self.parameters) is not None:
+            return parameters.weights.shape
         return (*shape, self.n_outputs)
 
     def _fans(self, weights: Shape) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -27,6 +28,14 @@ class _Statistics(NamedTuple):
     variance: Array
     scale: Array  # float64: gamma / sqrt(variance + epsilon)
     shift: Array  # float64: beta - mean * scale
+
+
+class _Folded(NamedTuple):
+    """What a layer is with the statistics in it, by dtype, and what that was made of."""
+
+    parameters: Parameters
+    statistics: _Statistics
+    made: dict[DType, Parameters | None]
 
 
 class BatchNorm(Elementwise, loadable=True):
@@ -83,7 +92,7 @@ class BatchNorm(Elementwise, loadable=True):
         if self.epsilon < 0:
             raise ValueError(f"{who}: epsilon={epsilon} must be at least 0")
         self._statistics: _Statistics | None = None
-        self._folded: tuple[Any, Any, dict[DType, Parameters | None]] = (None, None, {})
+        self._folded: WeakKeyDictionary[Weighted, _Folded] = WeakKeyDictionary()
         if input_shape is not None:
             self.build(input_shape)
 
@@ -113,7 +122,8 @@ class BatchNorm(Elementwise, loadable=True):
         """
         layer = cls(epsilon=epsilon, name=name)
         arrays = zip(_NAMES, (gamma, beta, mean, variance), strict=True)
-        layer._set_arrays({n: _checks.as_array(a, cls.__name__, n) for n, a in arrays}, layer._who)
+        who = cls.__name__
+        layer._set_arrays({n: _checks.as_array(a, who, n) for n, a in arrays}, who)
         return layer
 
     @property
@@ -152,15 +162,19 @@ class BatchNorm(Elementwise, loadable=True):
 
     def _set_arrays(self, arrays: Mapping[str, Array], who: str) -> None:
         shape = arrays["gamma"].shape
+        if len(shape) != 1:
+            raise ValueError(f"{who}: gamma has shape {shape}; expected one number per channel")
         for name in _NAMES:
-            if len(shape) != 1 or arrays[name].shape != shape:
+            if arrays[name].shape != shape:
                 raise ValueError(
                     f"{who}: {name} has shape {arrays[name].shape}; expected one number per "
                     f"channel, as gamma has (gamma.shape={shape})"
                 )
         gamma, beta, mean, variance = (_layer.frozen(arrays[name]) for name in _NAMES)
         if (variance < 0).any():
-            raise ValueError(f"{who}: variance has negative numbers")
+            raise ValueError(
+                f"{who}: variance has negative numbers, down to {np.nanmin(variance):g}"
+            )
         with np.errstate(all="ignore"):  # a variance of zero may give infinity, as it should
             scale = gamma / np.sqrt(variance.astype(np.float64) + self.epsilon)
             shift = beta - mean * scale
@@ -209,10 +223,10 @@ class BatchNorm(Elementwise, loadable=True):
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_statistics": self.arrays, "_folded": (None, None, {})}
+        return {**vars(self), "_statistics": self.arrays, "_folded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _statistics=None)
+        vars(self).update(state, _statistics=None, _folded=WeakKeyDictionary())
         if state["_statistics"]:
             self._set_arrays(state["_statistics"], self._who)
 
@@ -224,13 +238,16 @@ class BatchNorm(Elementwise, loadable=True):
         parameters, statistics = layer.parameters_for(x_dtype), self._statistics
         assert statistics is not None
         dtype = _checks.compute_dtype(x_dtype, parameters.weights.dtype, self._who)
-        of_layer, of_self, made = self._folded
-        if of_layer is not parameters or of_self is not statistics:
-            made = {}
-            self._folded = parameters, statistics, made
-        if dtype not in made:
-            made[dtype] = layer.scaled(statistics.scale, statistics.shift, dtype)
-        return made[dtype]
+        folded = self._folded.get(layer)  # the normalisation may stand behind several
+        if (
+            folded is None
+            or folded.parameters is not parameters
+            or folded.statistics is not statistics
+        ):
+            folded = self._folded[layer] = _Folded(parameters, statistics, {})
+        if dtype not in folded.made:
+            folded.made[dtype] = layer.scaled(parameters, statistics.scale, statistics.shift, dtype)
+        return folded.made[dtype]
 
 
 def _channels(shape: Shape) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import numpy as np
 
@@ -47,7 +47,8 @@ class Sequential(_layer.Layer, loadable=True):
     layers : tuple of Layer
     names : tuple of str
         Their names in this network: their own, or ``conv2d_1``, ``conv2d_2`` and so on.
-        ``net[name]`` and ``net[index]`` are a layer.
+        ``net[name]`` and ``net[index]`` are a layer, ``net[start:stop]`` is a network of those
+        layers, which share their parameters with this one's.
     input_shape : tuple of int, or None before the network is built
         Of one sample. Other sizes may be given later, if the layers take them, but not another
         number of dimensions: it tells a sample from a batch.
@@ -176,7 +177,7 @@ class Sequential(_layer.Layer, loadable=True):
         batches = batches_of(X, _checks.integer(batch_size, who, "batch_size", 1), who)
         if _checks.flag(progress, who, "progress"):
             batches = with_bar(batches, len(X) if isinstance(X, Sized) else None, who)
-        results = (self._run(batch) for batch in batches)
+        results = (self._run(self._batch(batch, who)) for batch in batches)
         if isinstance(X, np.ndarray) and X.ndim:
             return gathered(results, len(X), who)
         return np.concatenate(list(results))
@@ -335,13 +336,28 @@ class Sequential(_layer.Layer, loadable=True):
     def __iter__(self) -> Iterator[_layer.Layer]:
         return iter(self.layers)
 
-    def __getitem__(self, key: str | int) -> _layer.Layer:
+    @overload
+    def __getitem__(self, key: str | SupportsIndex) -> _layer.Layer: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequential: ...
+
+    def __getitem__(self, key: str | SupportsIndex | slice) -> _layer.Layer:
+        if isinstance(key, slice):
+            return self._part(key)
         if not isinstance(key, str):
             return self.layers[key]
         try:
             return self.layers[self.names.index(key)]
         except ValueError:
             raise KeyError(f"{self._who}: no layer {key!r}; there are {self.names}") from None
+
+    def _part(self, key: slice) -> Sequential:
+        part = Sequential(self.layers[key])
+        start, _, step = key.indices(len(self))
+        if step == 1 and self._input_shape is not None:
+            # What tells a sample from a batch here tells it there.
+            part._input_shape = Sequential(self.layers[:start])._output_shape(self._input_shape, "")
+        return part
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_plans": {}}
@@ -360,6 +376,17 @@ class Sequential(_layer.Layer, loadable=True):
                 f"batch (x.shape={x.shape})"
             )
         return x.ndim == ndim
+
+    def _batch(self, batch: Array, who: str) -> Array:
+        """A batch for `predict`; the usual mistake is a single sample."""
+        shape = batch.shape[1:]
+        ndim = len(self.input_shape or ()) or self._sample_ndim(len(shape))
+        if ndim is not None and len(shape) != ndim:
+            hint = "; give a single one as X[None]" if len(shape) == ndim - 1 else ""
+            raise ValueError(
+                f"{who}: X has samples of shape {shape}; expected {ndim} dimensions each{hint}"
+            )
+        return batch
 
     def _run(self, batch: Array) -> Array:
         plan = self._plan_for(batch.shape[1:])
