@@ -127,25 +127,25 @@ def model_writer(
     TypeError, ValueError
         As `write_model`.
     """
-    name, form = _format_of(path, "write_model")
+    name, form = _format_of(path, "Sequential.save")
     if not isinstance(config, dict):
-        raise TypeError(f"write_model: config is a {type(config).__name__}; expected a dict")
+        raise TypeError(f"Sequential.save: config is a {type(config).__name__}; expected a dict")
     if not isinstance(arrays, Mapping):
-        raise TypeError(f"write_model: arrays is a {type(arrays).__name__}; expected a mapping")
+        raise TypeError(f"Sequential.save: arrays is a {type(arrays).__name__}; expected a mapping")
     ready = {key: _ready(key, arrays[key]) for key in sorted(arrays, key=_checked_name)}
     description = {"version": VERSION, "config": config}
     try:
         _json.dump(description)
     except TypeError as error:
-        raise TypeError(f"write_model: config: {error}") from error
+        raise TypeError(f"Sequential.save: config: {error}") from error
     except BadFile as error:
-        raise ValueError(f"write_model: config: {error}") from error
+        raise ValueError(f"Sequential.save: config: {error}") from error
 
     def write(stream: BinaryIO) -> None:
         try:
             form.write(stream, description, ready)
         except BadFile as error:
-            raise ValueError(f"write_model: arrays for {name!r}: {error}") from error
+            raise ValueError(f"Sequential.save: arrays for {name!r}: {error}") from error
 
     return write
 
@@ -176,7 +176,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     ImportError
         If safetensors is not installed.
     """
-    name, form = _format_of(path, "read_model")
+    name, form = _format_of(path, "Sequential.load")
     with open_regular(name) as stream:
         try:
             description, arrays = form.read(stream)
@@ -226,20 +226,20 @@ def _check_name(name: str) -> None:
 
 def _checked_name(name: object) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"write_model: arrays has the key {name!r}; expected a str")
+        raise TypeError(f"Sequential.save: arrays has the key {name!r}; expected a str")
     try:
         _check_name(name)
     except BadFile as error:
-        raise ValueError(f"write_model: arrays: {error}") from None
+        raise ValueError(f"Sequential.save: arrays: {error}") from None
     return name
 
 
 def _ready(name: str, value: object) -> Array:
     """Return the array as the file stores it: in C order, little-endian."""
-    array = _checks.as_array(value, "write_model", f"arrays[{name!r}]")
+    array = _checks.as_array(value, "Sequential.save", f"arrays[{name!r}]")
     if array.dtype.name not in _DTYPES:
         raise TypeError(
-            f"write_model: arrays[{name!r}] has dtype {array.dtype}; "
+            f"Sequential.save: arrays[{name!r}] has dtype {array.dtype}; "
             f"expected {' or '.join(_DTYPES)}"
         )
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
@@ -256,7 +256,7 @@ def _check_description(description: dict[str, Any]) -> None:
         )
     if version > VERSION:
         raise BadFile(
-            f"a newer pycnn wrote it, in version {version} of the format; "
+            f"a newer pycnn wrote it, in version {_checks.in_words(version)} of the format; "
             f"this one reads up to version {VERSION}"
         )
 

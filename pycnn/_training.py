@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,12 +41,17 @@ def split(labels: Array, classes: list[str], test_size: float, seed: int) -> tup
     Problem
         If a class would have none on one of the two sides.
     """
-    try:
-        learn, test = train_test_split(
-            np.arange(len(labels)), test_size=test_size, random_state=seed, stratify=labels
+    n, counts = len(labels), np.bincount(labels)
+    held_out = math.ceil(test_size * n)
+    if counts.min() < 2 or not len(counts) <= held_out <= n - len(counts):
+        raise Problem(
+            f"with --test-size {test_size} the {n:,} pictures are {n - held_out:,} to learn from "
+            f"and {held_out:,} to test with; each of the {len(counts):,} classes needs one or more "
+            "on both sides"
         )
-    except ValueError as error:
-        raise Problem(f"cannot hold out {test_size} of {len(labels)} pictures: {error}") from error
+    learn, test = train_test_split(
+        np.arange(n), test_size=test_size, random_state=seed, stratify=labels
+    )
     for side, missing in (
         ("learn from", set(labels) - set(labels[learn])),
         ("test with", set(labels) - set(labels[test])),
@@ -96,7 +102,9 @@ def softmax_regression(features: Array, labels: Array) -> Dense:
     mean, scale = features.mean(axis=0), np.hypot(features.std(axis=0), 0.01 * features.std())
     scale[scale == 0] = 1
     # A weaker penalty (the default is C=1) learns the noise of so many features.
-    regression = LogisticRegression(C=0.1, max_iter=1000).fit((features - mean) / scale, labels)
+    standard = features - mean
+    standard /= scale
+    regression = LogisticRegression(C=0.1, max_iter=1000).fit(standard, labels)
     weights, bias = regression.coef_.T, regression.intercept_
     if weights.shape[1] == 1:  # two classes: softmax of (0, z) is the sigmoid of z
         weights, bias = np.pad(weights, ((0, 0), (1, 0))), np.pad(bias, (1, 0))

@@ -49,9 +49,13 @@ def save_models():
     )
     good[1].weights = np.full((16, 2), np.nan)
     good.save("nan.npz")
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as context:
+        context.setattr("pycnn._model_files.VERSION", int("9" * 4000))
+        good.save("future.npz")
     config, arrays = read_model("good.npz")
     write_model("unknown.npz", config | {"layers": [{"class": "Exec"}]}, arrays)
-    for name, padding, side in (("bomb", 10**5, 9), ("huge", 0, 10**6)):
+    for name, padding, side in (("bomb", 10**5, 9), ("huge", 0, 10**6), ("large", 0, 10_001)):
         wide = pycnn.Conv2D(2, 1, padding=padding, seed=0)
         stages = [wide, pycnn.GlobalMaxPool2D(), pycnn.Softmax()]
         network = pycnn.Sequential(stages, input_shape=(9, 9, 3), metadata=METADATA)
@@ -74,7 +78,11 @@ def save_models():
         "no_softmax.npz": "results are no probabilities",
         "nan.npz": "results are no probabilities",
         "bomb.npz": r"the result of conv2d_1 would hold 80,007,200,162 numbers",
-        "huge.npz": "a picture would hold 3,000,000,000,000 numbers",
+        "huge.npz": "a picture would have 1,000,000 x 1,000,000 pixels; the most is 100,000,000",
+        "large.npz": "a picture would have 10,001 x 10,001 pixels; the most is 100,000,000",
+        "future.npz": "version a number of 13288 bits of the format",
+        "": "the model '' has no name",
+        "a\0.npz": r"the model 'a\\x00\.npz' has a character that no file's name can have",
     }.items(),
 )
 def test_classify_says_in_one_line_what_is_wrong_with_a_model(model, sentence, capsys):
@@ -86,6 +94,18 @@ def test_classify_says_in_one_line_what_is_wrong_with_a_model(model, sentence, c
     assert out == ""
     assert re.fullmatch(r"pycnn: [^\n]+\n", err)
     assert re.search(sentence, err)
+
+
+def test_pictures_without_a_name_are_named_and_counted(capsys):
+    save_models()
+    assert cli.main(["classify", "good.npz", "", digit(1), "a\0b.png"]) == 1
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"digit\.png: [^\n]+\n", out)
+    assert err.splitlines() == [
+        "pycnn: the picture '' has no name",
+        r"pycnn: the picture 'a\x00b.png' has a character that no file's name can have",
+        "pycnn: 2 of 3 pictures could not be read",
+    ]
 
 
 def test_a_reader_of_stdout_that_goes_away_is_no_error():

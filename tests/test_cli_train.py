@@ -1,5 +1,6 @@
 """The commands train and classify together, and what train says to everything else."""
 
+import io
 import json
 import os
 import pty
@@ -7,6 +8,8 @@ import re
 import subprocess
 import sys
 import termios
+import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from test_cli_classify import digit
 
 import pycnn
 from pycnn import _pictures, cli
-from pycnn.cli import train
+from pycnn.cli._confusion import plot_confusion
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ def test_digits_are_learned_and_recognised():
     share, right, n = re.search(r"accuracy +([\d.]+) \((\d+) of the (\d+) held out\)", out).groups()
     assert float(share) == pytest.approx(int(right) / int(n), abs=1e-4)
     assert float(share) >= 0.98
-    assert re.search(r"1,437 to learn from, 360 held out \(of each class 0\.2, seed 0\)", out)
+    assert re.search(r"1,437 to learn from, 360 held out \(0\.2 of each class, seed 0\)", out)
     assert out.endswith("wrote     d.npz\nwrote     d.png\n")
     with PIL.Image.open("d.png") as picture:
         picture.load()
@@ -144,7 +147,7 @@ def test_what_is_no_picture_is_named_and_counted(capsys):
     out, err = capsys.readouterr()
     assert "41 of 47 files" in out
     *named, last = err.splitlines()
-    assert last == "pycnn: 6 of 47 files and folders were skipped"
+    assert last == "pycnn: 6 of 47 files could not be read"
     names = ("empty.png", "notes.txt", "truncated.png", "film.gif", "nowhere.png", "pipe")
     for name, line in zip(names, named, strict=True):
         assert re.fullmatch(rf"pycnn: skipped: cannot read '.*/{re.escape(name)}': .+", line)
@@ -174,7 +177,6 @@ def test_a_picture_that_cannot_be_read_among_others(capsys):
     assert list(missing) == ["image", "error"]
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
 def test_any_name_of_a_class(capsys):
     rng = np.random.default_rng(0)
     names = ["$\\frac$", "a\nb", "a\x1b[31m", "\udcff", "\u732b", "x" * 200]
@@ -185,11 +187,14 @@ def test_any_name_of_a_class(capsys):
             PIL.Image.fromarray(pixels).save(Path("f", name, f"{i}.png"))
     command = ["train", "f", "-o", "m.npz", "--confusion", "m.png", "--test-size", "0.5"]
     assert cli.main([*command, "--filters", "5"]) == 0
+    out, err = capsys.readouterr()
+    assert "'a\\nb'" in out
+    assert "\x1b" not in out
+    assert re.fullmatch("pycnn: the font of [^\n]+ 1 name[^\n]+\n", err)
     assert set(pycnn.Sequential.load("m.npz").metadata["classes"]) == set(names)
     assert cli.main(["classify", "m.npz", "f/$\\frac$/0.png"]) == 0
     out, _ = capsys.readouterr()
     assert "\x1b" not in out
-    assert "'a\\nb'" in out
 
 
 def test_blank_pictures(capsys):
@@ -224,13 +229,67 @@ def test_a_bar_counts_what_is_read_in_a_terminal():
     assert run_without(["tqdm"], "train", folder, "-o", "m.npz")[::2] == (0, "")
 
 
+# --- The confusion matrix ------------------------------------------------------------------
+
+
+def draw(figure):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(io.BytesIO(), format="png")
+
+
+def labels_of(figure):
+    (axes,) = figure.axes
+    rows, columns = (
+        [label.get_text() for label in get()]
+        for get in (axes.get_yticklabels, axes.get_xticklabels)
+    )
+    assert rows == columns
+    return rows
+
+
 def test_the_confusion_matrix_is_that_of_the_predictions():
     truth, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
-    figure = train._plot_confusion(truth, predicted, ["cat", "dog", "cow"])
+    figure = plot_confusion(truth, predicted, ["cat", "dog", "cow"])
     (axes,) = figure.axes
     np.testing.assert_array_equal(axes.images[0].get_array(), [[1, 1, 0], [0, 1, 0], [1, 0, 2]])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "cow"]
+    assert labels_of(figure) == ["cat", "dog", "cow"]
     assert axes.get_title() == "6 held-out pictures, 66.7% right"
+
+
+def test_names_that_cannot_be_drawn_become_numbers_with_one_remark():
+    truth = np.arange(6) % 3
+    names = ["\u732b\u732b", "caf\xe9", "\u72ac"]
+    with pytest.warns(UserWarning, match="lacks letters of 2 names .* 'class 1'") as caught:
+        figure = plot_confusion(truth, truth, names)
+    assert len(caught) == 1
+    draw(figure)
+    assert labels_of(figure) == ["class 1", "caf\xe9", "class 3"]
+
+
+def test_long_names_keep_both_ends():
+    truth = np.arange(4) % 2
+    names = [f"{'long ' * 50}{end}" for end in ("one", "two")]
+    figure = plot_confusion(truth, truth, [*names, "$x$"])
+    first, second, formula = labels_of(figure)
+    assert first != second
+    assert len(first) == len(second) == 24
+    assert formula == "$x$"
+    draw(figure)
+
+
+@pytest.mark.parametrize("n", [2, 30, 51, 400, 2000])
+def test_names_of_any_number_of_classes_do_not_overlap(n):
+    truth = np.arange(2 * n) % n
+    figure = plot_confusion(truth, truth, [f"class number {i}" for i in range(n)])
+    draw(figure)
+    (axes,) = figure.axes
+    extents = [label.get_window_extent() for label in axes.get_yticklabels()]
+    for lower, upper in pairwise(sorted(extents, key=lambda extent: extent.y0)):
+        assert lower.y0 + 0.7 * (lower.y1 - lower.y0) <= upper.y0
+    assert all(extent.x0 >= 0 for extent in extents)
+    assert max(figure.bbox.size) <= 5000
+    assert axes.get_window_extent().width >= 200
 
 
 # --- What goes wrong -----------------------------------------------------------------------
@@ -255,11 +314,11 @@ REFUSED = {
     "--dataset cats -o m.npz": "invalid choice: 'cats'",
     "missing -o m.npz": "cannot read the folder 'missing': No such file",
     "file -o m.npz": "cannot read the folder 'file': Not a directory",
-    "none -o m.npz": "'none' has no sub-folder; two classes",
-    "one -o m.npz": "'one' has the one sub-folder 'a'; two classes",
-    "single -o m.npz": "the class 'b' has 1 pictures? that can be read; each needs two",
+    "none -o m.npz": "'none' has no sub-folder; expected two or more",
+    "one -o m.npz": "'one' has only the sub-folder 'a'; expected two or more, one for each class",
+    "single -o m.npz": "the class 'b' has 1 picture that can be read; every class needs two",
     "hollow -o m.npz": "the class 'b' has 0 pictures that can be read",
-    "good -o m.npz": "cannot hold out 0.2 of 4 pictures",
+    "good -o m.npz": "with --test-size 0.2 the 4 pictures are 3 to learn from and 1 to test",
     "good -o m": "the model 'm' must end with .npz or .safetensors",
     "good -o m.pkl": "must end with .npz or .safetensors",
     "good -o folder.npz": "cannot write 'folder.npz': Is a directory",
@@ -267,7 +326,10 @@ REFUSED = {
     "good -o m.npz --confusion m.jpg": "--confusion 'm.jpg' must end with .png",
     "good -o m.npz --confusion folder.png": "cannot write 'folder.png': Is a directory",
     "good -o m.npz --size 0": "0 is less than 1",
-    "good -o m.npz --size 99999": "would hold 119,997,600,012 numbers; the most is",
+    "good -o m.npz --size 9999": "would hold 1,199,760,012 numbers; the most is",
+    "good -o m.npz --size 99999": "99,999 x 99,999 pixels; the most is 100,000,000",
+    f"good -o m.npz --size {'9' * 5000}": "'9{59} is no whole number",
+    f"good -o m.npz --filters {'9' * 4000}": "a number of 13288 bits is more than",
     "--dataset digits -o m.npz --size 9999": "numbers; the most is",
     "good -o m.npz --filters 0": "0 is less than 1",
     "good -o m.npz --seed -1": "-1 is less than 0",
@@ -275,7 +337,7 @@ REFUSED = {
     "good -o m.npz --test-size 0": "0.0 is not between 0 and 1",
     "good -o m.npz --test-size 1": "1.0 is not between 0 and 1",
     "good -o m.npz --test-size nan": "nan is not between 0 and 1",
-    "good -o m.npz --test-size x": "invalid fraction value: 'x'",
+    "good -o m.npz --test-size x": "'x' is no fraction",
     "good -o m.npz extra": "unrecognized arguments",
 }
 
@@ -291,6 +353,59 @@ def test_train_says_in_one_line_what_is_wrong(command, capsys):
     assert re.fullmatch(r"pycnn: [^\n]+\n", err)
     assert re.search(REFUSED[command], err)
     assert listing() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["", "-o", "m.npz"], "the folder '' has no name"),
+        (["a\0b", "-o", "m.npz"], r"the folder 'a\\x00b' has a character"),
+        (["good", "-o", ""], "the model '' has no name"),
+        (["good", "-o", "a\0b.npz"], r"the model 'a\\x00b.npz' has a character"),
+        (["good", "-o", "m.npz", "--confusion", ""], "--confusion '' has no name"),
+        (["good", "-o", "m.npz", "--confusion", "\0.png"], "--confusion .* has a character"),
+    ],
+)
+def test_names_that_no_file_can_have(arguments, sentence, capsys):
+    hostile_folders()
+    before = listing()
+    assert cli.main(["train", *arguments]) == 2
+    assert re.fullmatch(f"pycnn: {sentence}.*\n", capsys.readouterr().err)
+    assert listing() == before
+
+
+def test_warnings_are_told_although_the_end_is_an_error(monkeypatch, capsys):
+    def fail(*args):
+        for _ in range(3):
+            warnings.warn("it did not converge", stacklevel=1)
+        raise MemoryError
+
+    make_folder()
+    monkeypatch.setattr("pycnn._training.softmax_regression", fail)
+    assert cli.main(["train", "stripes", "-o", "m.npz"]) == 2
+    assert capsys.readouterr().err == "pycnn: it did not converge\npycnn: not enough memory\n"
+
+
+def test_features_beyond_what_memory_is_meant_for(monkeypatch, capsys):
+    make_folder()
+    monkeypatch.setattr("pycnn.cli._common.MAX_VALUES", 40 * 32 * 32 * 3)
+    before = listing()
+    assert cli.main(["train", "stripes", "-o", "m.npz", "--filters", "300"]) == 2
+    assert "4,800 features of 32 pictures would hold 153,600 numbers" in capsys.readouterr().err
+    assert listing() == before
+
+
+def test_folders_that_cannot_be_read_are_counted_by_themselves(capsys):
+    folder = Path(make_folder())
+    (folder / "x").symlink_to("x")
+    (folder / "level/notes.txt").write_text("no picture\n")
+    assert cli.main(["train", str(folder), "-o", "m.npz", "--filters", "5"]) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert "cannot read the folder" in err[0]
+    assert err[2:] == [
+        "pycnn: 1 folder could not be read",
+        "pycnn: 1 of 41 files could not be read",
+    ]
 
 
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "safetensors"])

@@ -230,7 +230,7 @@ BAD_NAMES = [
 @each_suffix
 @pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: ascii(name)[:20])
 def test_names_that_would_be_dangerous_elsewhere(tmp_path, suffix, name):
-    with pytest.raises(ValueError, match="write_model: arrays: an array is named") as caught:
+    with pytest.raises(ValueError, match="Sequential.save: arrays: an array is named") as caught:
         write_model(tmp_path / f"net{suffix}", {}, {name: np.ones(1)})
     assert repr(name[:200]) in str(caught.value)
 
@@ -258,7 +258,7 @@ def test_names_that_would_be_dangerous_elsewhere(tmp_path, suffix, name):
 def test_what_cannot_be_saved_leaves_the_old_file(tmp_path, suffix, config, arrays, kind, words):
     path = tmp_path / f"net{suffix}"
     write_model(path, CONFIG, ARRAYS)
-    with pytest.raises(kind, match=f"^write_model: .*{words}"):
+    with pytest.raises(kind, match=f"^Sequential.save: .*{words}"):
         write_model(path, config, arrays)
     assert list(tmp_path.iterdir()) == [path]
     assert read_model(path)[0] == CONFIG

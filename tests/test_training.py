@@ -55,8 +55,10 @@ def test_a_split_takes_the_same_part_of_each_class():
 @pytest.mark.parametrize(
     ("counts", "test_size", "sentence"),
     [
-        ([1, 9], 0.2, "cannot hold out 0.2 of 10 pictures: .*least populated class"),
-        ([2, 2], 0.2, "cannot hold out 0.2 of 4 pictures: .*number of classes = 2"),
+        ([1, 9], 0.2, "with --test-size 0.2 the 10 pictures are 8 to learn from and 2 to test"),
+        ([2, 2], 0.2, "with --test-size 0.2 the 4 pictures are 3 to learn from and 1 to test with"),
+        ([9, 9], 1e-300, "the 18 pictures are 17 to learn from .* each of the 2 classes needs one"),
+        ([9, 9], 1 - 1e-9, "the 18 pictures are 0 to learn from and 18 to test with"),
         ([2, 98], 0.1, "the class 'a' has no picture to test with"),
         ([2, 98], 0.9, "the class 'a' has no picture to learn from"),
     ],

@@ -13,7 +13,8 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from pycnn._files import Problem, reason
+from pycnn._checks import LARGEST, in_words
+from pycnn._files import MAX_PIXELS, Problem, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -84,18 +85,20 @@ def progress(items: Collection[T], what: str, *, hide: bool = False) -> Iterator
 # --- Arguments -----------------------------------------------------------------------------
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+def whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
     """A type of argument: whole numbers between these."""
 
     def whole_number(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:  # thousands of digits, too
+            raise argparse.ArgumentTypeError(f"{text!r:.60} is no whole number") from None
         if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        if most is not None and value > most:
-            raise argparse.ArgumentTypeError(f"{value} is more than {most}")
+            raise argparse.ArgumentTypeError(f"{in_words(value)} is less than {least}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{in_words(value)} is more than {most}")
         return value
 
-    whole_number.__name__ = "whole number"  # argparse says: invalid whole number value: 'x'
     return whole_number
 
 
@@ -108,8 +111,17 @@ def need(extra: str, purpose: str, *modules: str) -> None:
         raise Problem(f'{error}; {purpose}: pip install "pycnn[{extra}]"') from error
 
 
+def check_name(path: str, what: str) -> None:
+    """Refuse what no file can be called; `pathlib` takes no name at all for this folder."""
+    if not path:
+        raise Problem(f"{what} '' has no name")
+    if "\0" in path:
+        raise Problem(f"{what} {path!r} has a character that no file's name can have")
+
+
 def check_model_name(path: str) -> None:
     """Refuse names that say no format of models, or one that cannot be read or written here."""
+    check_name(path, "the model")
     if not path.endswith((".npz", ".safetensors")):
         raise Problem(f"the model {path!r} must end with .npz or .safetensors")
     if path.endswith(".safetensors"):
@@ -120,6 +132,14 @@ def check_amount(what: str, values: int) -> None:
     """Refuse a step that would make more than `MAX_VALUES` numbers."""
     if values > MAX_VALUES:
         raise Problem(f"{what} would hold {values:,} numbers; the most is {MAX_VALUES:,}")
+
+
+def check_pixels(what: str, height: int, width: int) -> None:
+    """Refuse pictures larger than those that are read."""
+    if height * width > MAX_PIXELS:
+        raise Problem(
+            f"{what} would have {height:,} x {width:,} pixels; the most is {MAX_PIXELS:,}"
+        )
 
 
 # --- Work ----------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from pycnn._files import Problem
 from pycnn.cli._common import (
     check_amount,
     check_model_name,
+    check_name,
+    check_pixels,
     in_thread,
     need,
     note,
@@ -70,6 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with progress(arguments.images, "reading", hide=quiet) as bar:
         for name in bar:
             try:
+                check_name(name, "the picture")
                 sample = _pictures.sample(Path(name), network.input_shape or ())
             except Problem as problem:
                 n_errors += 1
@@ -95,7 +98,7 @@ def _load(path: str) -> tuple[Sequential, list[str]]:
         raise Problem(_files.reason(error)) from error
     try:
         classes = _pictures.classes_of(network)
-        check_amount("a picture", math.prod(network.input_shape or ()))
+        check_pixels("a picture", *(network.input_shape or ())[:2])
         for row in network.summary().rows:
             check_amount(f"the result of {row.name}", math.prod(row.output_shape))
     except Problem as problem:

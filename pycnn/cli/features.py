@@ -11,7 +11,16 @@ import numpy as np
 
 from pycnn import _files, viz
 from pycnn._files import Problem
-from pycnn.cli._common import check_amount, in_thread, need, png_of, say, whole, write_bytes
+from pycnn.cli._common import (
+    check_amount,
+    check_name,
+    in_thread,
+    need,
+    png_of,
+    say,
+    whole,
+    write_bytes,
+)
 from pycnn.numpycnn import conv, pooling, random_filters, relu
 
 if TYPE_CHECKING:
@@ -99,6 +108,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.filters is not None and arguments.seed is not None:
         raise Problem("--seed has no effect together with --filters")
     need("images", "to read and draw images", "matplotlib.figure", "skimage.io")
+    for path, what in (
+        (arguments.image, "the picture"),
+        (arguments.filters, "--filters"),
+        (arguments.npz, "--npz"),
+        (arguments.out, "--out"),
+    ):
+        if path is not None:
+            check_name(path, what)
     image_path = _chelsea() if arguments.image is None else Path(arguments.image)
     filters_path = None if arguments.filters is None else Path(arguments.filters)
     archive = None if arguments.npz is None else Path(arguments.npz)

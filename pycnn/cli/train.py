@@ -18,6 +18,8 @@ from pycnn._model_files import model_writer
 from pycnn.cli._common import (
     check_amount,
     check_model_name,
+    check_name,
+    check_pixels,
     need,
     note,
     png_of,
@@ -27,17 +29,19 @@ from pycnn.cli._common import (
     whole,
     write_bytes,
 )
+from pycnn.cli._confusion import plot_confusion
 from pycnn.layers import Sequential, _model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-    from matplotlib.figure import Figure
-
     from pycnn._typing import Array
 
 __all__ = ["add_parser"]
+
+# Pictures whose features are computed between two looks at the progress.
+_BATCH = 64
 
 _DESCRIPTION = """\
 Learn to tell pictures apart, from a folder with one sub-folder of pictures for each class:
@@ -53,7 +57,9 @@ Files that cannot be read are named and left out.
 
 A part of each class is held out: the model never sees it, and the accuracy on it is printed. The
 model is a layer of filters, learned from small patches of the pictures, with ReLU and pooling,
-and a logistic regression on what they find. It is a pycnn.Sequential: pycnn.Sequential.load."""
+and a logistic regression on what they find. It is a pycnn.Sequential: pycnn.Sequential.load.
+
+All pictures and their features are in memory: at most 1,000,000,000 numbers (4 GB) of each."""
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -117,13 +123,13 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is no fraction") from None
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
     return value
-
-
-_fraction.__name__ = "fraction"  # argparse says: invalid fraction value: 'x'
 
 
 class _Labelled(NamedTuple):
@@ -143,8 +149,8 @@ def _run(arguments: argparse.Namespace) -> int:
             writers[targets[0]] = model_writer(targets[0], *_model.describe(network))
         except ValueError as error:  # names of classes beyond what a file may hold
             raise Problem(_files.reason(error)) from error
-        if arguments.confusion:
-            png = png_of(_plot_confusion, *report, pictures.classes)
+        if arguments.confusion is not None:
+            png = png_of(plot_confusion, *report, pictures.classes)
             writers[targets[1]] = partial(write_bytes, png)
     _files.publish(writers)
     for path in writers:
@@ -156,7 +162,8 @@ def _targets(arguments: argparse.Namespace) -> list[Path]:
     """The files to write, after a look at whether they can be."""
     check_model_name(arguments.output)
     targets = [Path(arguments.output)]
-    if arguments.confusion:
+    if arguments.confusion is not None:
+        check_name(arguments.confusion, "--confusion")
         targets.append(Path(arguments.confusion))
         if targets[1].suffix != ".png":
             raise Problem(f"--confusion {str(targets[1])!r} must end with .png")
@@ -167,12 +174,19 @@ def _targets(arguments: argparse.Namespace) -> list[Path]:
 
 @contextlib.contextmanager
 def _warnings_as_notes() -> Iterator[None]:
-    """What the libraries warn of, in the form of the program's own remarks, once."""
-    with warnings.catch_warnings(record=True) as caught:
+    """What the libraries warn of, in the form of the program's own remarks, each once."""
+    told = set()
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        line = str(message).split("\n")[0]
+        if line not in told:
+            told.add(line)
+            note(line)
+
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = tell
         yield
-    for message in dict.fromkeys(str(warning.message).split("\n")[0] for warning in caught):
-        note(message)
 
 
 def _report(what: str, result: str, start: float | None = None) -> None:
@@ -199,14 +213,16 @@ def _digits(arguments: argparse.Namespace) -> _Labelled:
 
 def _from_folder(arguments: argparse.Namespace) -> _Labelled:
     start = time.perf_counter()
+    check_name(arguments.folder, "the folder")
     folder, size = Path(arguments.folder), arguments.size or 32
-    classes, files, skipped = _pictures.class_folders(folder)
+    classes, files, left_out = _pictures.class_folders(folder)
     if len(classes) < 2:
-        which = f"the one sub-folder {classes[0]!r}" if classes else "no sub-folder"
-        raise Problem(f"{str(folder)!r} has {which}; two classes or more need one each")
+        which = f"only the sub-folder {classes[0]!r}" if classes else "no sub-folder"
+        raise Problem(f"{str(folder)!r} has {which}; expected two or more, one for each class")
     _check_size(len(files), size, 3)
     images = np.empty((len(files), size, size, 3), np.float32)
     labels: list[int] = []
+    skipped: list[str] = []
     with progress(files, "reading") as bar:
         for path, label in bar:
             try:
@@ -214,10 +230,12 @@ def _from_folder(arguments: argparse.Namespace) -> _Labelled:
                 labels.append(label)
             except Problem as problem:
                 skipped.append(str(problem))
-    for sentence in skipped:
+    for sentence in left_out + skipped:
         note(f"skipped: {sentence}")
+    if left_out:
+        note(f"{_count(len(left_out), 'folder')} could not be read")
     if skipped:
-        note(f"{len(skipped)} of {len(files)} files and folders were skipped")
+        note(f"{len(skipped):,} of {_count(len(files), 'file')} could not be read")
     images = images[: len(labels)]
     if (images == images[..., :1]).all():
         images = images[..., 0]
@@ -227,13 +245,18 @@ def _from_folder(arguments: argparse.Namespace) -> _Labelled:
         _report("", f"{shown(name)}: {count:,}")
     if counts.min() < 2:
         raise Problem(
-            f"the class {classes[counts.argmin()]!r} has {counts.min()} pictures that can be read; "
-            "each needs two or more, to learn from and to test with"
+            f"the class {classes[counts.argmin()]!r} has {_count(counts.min(), 'picture')} that "
+            "can be read; every class needs two or more, to learn from and to test with"
         )
     return _Labelled(images, np.array(labels), classes)
 
 
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def _check_size(n: int, size: int, channels: int) -> None:
+    check_pixels("a picture", size, size)
     check_amount(f"{n:,} pictures of {size} x {size} pixels", n * size * size * channels)
 
 
@@ -254,7 +277,7 @@ def _train(pictures: _Labelled, arguments: argparse.Namespace) -> tuple[Sequenti
     _report(
         "split",
         f"{len(learn):,} to learn from, {len(test):,} held out "
-        f"(of each class {arguments.test_size:g}, seed {arguments.seed})",
+        f"({arguments.test_size:g} of each class, seed {arguments.seed})",
     )
     start = time.perf_counter()
     extractor = _training.feature_extractor(images[learn], arguments.filters, arguments.seed)
@@ -263,8 +286,7 @@ def _train(pictures: _Labelled, arguments: argparse.Namespace) -> tuple[Sequenti
 
     start = time.perf_counter()
     layers = extractor.as_layers()
-    with progress(images[learn], "features") as bar:
-        features = Sequential(layers, input_shape=images.shape[1:]).predict(bar)
+    features = _features(Sequential(layers, input_shape=images.shape[1:]), images, learn)
     _report("features", f"{features.shape[1]:,} of each picture", start)
 
     start = time.perf_counter()
@@ -285,24 +307,13 @@ def _train(pictures: _Labelled, arguments: argparse.Namespace) -> tuple[Sequenti
     return network, (labels[test], predicted)
 
 
-def _plot_confusion(truth: Array, predicted: Array, classes: list[str]) -> Figure:
-    from matplotlib.figure import Figure
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    side = min(4 + 0.4 * len(classes), 40)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
-    ConfusionMatrixDisplay.from_predictions(
-        truth,
-        predicted,
-        labels=range(len(classes)),
-        display_labels=[shown(name) for name in classes],
-        include_values=len(classes) <= 50,
-        xticks_rotation="vertical",
-        cmap="Blues",
-        colorbar=False,
-        ax=axes,
-    )
-    right = np.mean(truth == predicted)
-    axes.set_title(f"{len(truth):,} held-out pictures, {right:.1%} right")
-    return figure
+def _features(network: Sequential, images: Array, which: Array) -> Array:
+    """The results for some of the images: all that is in memory beside these."""
+    (n,) = network.output_shape(images.shape[1:])
+    check_amount(f"{n:,} features of {len(which):,} pictures", n * len(which))
+    features = np.empty((len(which), n), np.float32)
+    with progress(range(0, len(which), _BATCH), "features") as bar:
+        for start in bar:
+            batch = images[which[start : start + _BATCH]]
+            features[start : start + len(batch)] = network.predict(batch)
+    return features
