@@ -141,8 +141,8 @@ def learn_filters(
         filters = np.ldexp(filters, -exponent).astype(dtype)
     if not np.isfinite(filters).all():
         raise ValueError(
-            f"{func}: images have pixels so near zero, at most {stack.max():g}, that filters for "
-            f"them are not finite in {dtype}; scale the images"
+            f"{func}: images have pixels so near zero, at most {np.abs(stack).max():g}, that "
+            f"filters for them are not finite in {dtype}; scale the images"
         )
     return filters.reshape(len(filters), *window, stack.shape[3]), bias.astype(dtype)
 

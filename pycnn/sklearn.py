@@ -73,7 +73,7 @@ def _compute_dtype(table: Array) -> DType:
 
 
 def _finite(array: Array, dtype: DType, name: str) -> Array:
-    """Given numbers in the dtype of the images."""
+    """Filters or biases in the dtype of the images."""
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
     if not np.isfinite(converted).all():
@@ -241,7 +241,8 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Raises
         ------
         ValueError, TypeError
-            Images of another shape; sparse or complex X, NaN or infinity.
+            Images of another shape; sparse or complex X, NaN or infinity; float32 images where
+            the filters, learned from float64 ones, are too large for them.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
@@ -256,7 +257,8 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
         dtype = _compute_dtype(table)
         images = table.reshape(len(table), *self.image_shape_)
-        filters, bias = PackedFilters(self.filters_.astype(dtype)), self.bias_.astype(dtype)
+        filters = PackedFilters(_finite(self.filters_, dtype, "filters_"))
+        bias = _finite(self.bias_, dtype, "bias_")
         shape = (len(images), *self.grid_shape_)
         _checks.check_size(shape, dtype, "ConvFeatures")
         result = _checks.allocate(shape, dtype, "ConvFeatures")

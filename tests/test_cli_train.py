@@ -338,6 +338,7 @@ REFUSED = {
     "good -o m.npz --test-size 1": "1.0 is not between 0 and 1",
     "good -o m.npz --test-size nan": "nan is not between 0 and 1",
     "good -o m.npz --test-size x": "'x' is no fraction",
+    "good -o m.npz --confusion good/level/1.png": "it would overwrite the input 'good/level/1.png'",
     "good -o m.npz extra": "unrecognized arguments",
 }
 

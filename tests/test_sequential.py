@@ -435,6 +435,13 @@ def test_names():
     assert again.names == ("conv2d_1",)
     with pytest.raises(KeyError, match="no layer 'head'"):
         net["head"]
+    assert net[np.int64(-1)] is net.layers[5]
+    for index in (6, -7, 2**70):
+        with pytest.raises(IndexError, match=f"^sequential: no layer {index}; there are 6"):
+            net[index]
+    for index in (1.0, True, None):
+        with pytest.raises(TypeError, match=f"^sequential: index={index} is a .*; expected an int"):
+            net[index]
     with pytest.raises(ValueError) as info:
         Sequential([ReLU(name="a"), ReLU(name="a")])
     assert_helpful(info, "Sequential", "'a'", "two layers")

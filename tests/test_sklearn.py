@@ -336,6 +336,12 @@ def test_bad_images(digits, fitted, bad, error, sentence):
     assert sentence in str(caught.value)
 
 
+def test_float32_images_where_the_filters_do_not_fit_into_float32(digits):
+    features = ConvFeatures(n_filters=3, kernel_size=2).fit(1e-200 * digits[0].astype(np.float64))
+    with pytest.raises(ValueError, match="filters_ has numbers that are not finite in float32"):
+        features.transform(digits[0])
+
+
 @pytest.mark.parametrize("name", ["pool", "activation"])
 def test_what_is_set_after_fit_is_checked_again(digits, fitted, name):
     features = pickle.loads(pickle.dumps(fitted)).set_params(**{name: "mean"})

@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
     need("train", "to learn from pictures", "sklearn", "skimage.io")
     targets = _targets(arguments)
     with _warnings_as_notes():
-        pictures = _digits(arguments) if arguments.dataset else _from_folder(arguments)
+        pictures = _digits(arguments) if arguments.dataset else _from_folder(arguments, targets)
         network, report = _train(pictures, arguments)
         writers: dict[Path, Callable[[BinaryIO], object]] = {}
         try:
@@ -211,7 +211,7 @@ def _digits(arguments: argparse.Namespace) -> _Labelled:
     return _Labelled(images, data.target, [str(name) for name in data.target_names])
 
 
-def _from_folder(arguments: argparse.Namespace) -> _Labelled:
+def _from_folder(arguments: argparse.Namespace, targets: list[Path]) -> _Labelled:
     start = time.perf_counter()
     check_name(arguments.folder, "the folder")
     folder, size = Path(arguments.folder), arguments.size or 32
@@ -219,6 +219,8 @@ def _from_folder(arguments: argparse.Namespace) -> _Labelled:
     if len(classes) < 2:
         which = f"only the sub-folder {classes[0]!r}" if classes else "no sub-folder"
         raise Problem(f"{str(folder)!r} has {which}; expected two or more, one for each class")
+    if any(target.exists() for target in targets):
+        _files.check_targets(targets, [path for path, _ in files])
     _check_size(len(files), size, 3)
     images = np.empty((len(files), size, size, 3), np.float32)
     labels: list[int] = []

@@ -345,7 +345,12 @@ class Sequential(_layer.Layer, loadable=True):
         if isinstance(key, slice):
             return self._part(key)
         if not isinstance(key, str):
-            return self.layers[key]
+            index = _checks.index(key, self._who, "index")
+            if not -len(self) <= index < len(self):
+                raise IndexError(
+                    f"{self._who}: no layer {_checks.in_words(index)}; there are {len(self)}"
+                )
+            return self.layers[index]
         try:
             return self.layers[self.names.index(key)]
         except ValueError:
