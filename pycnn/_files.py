@@ -230,7 +230,10 @@ def check_targets(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
     Problem
         If a target is one of the inputs, appears twice, or is no regular file.
     """
-    taken = {os.path.realpath(path): f"the input {str(path)!r}" for path in inputs}
+    taken = {}
+    for path in inputs:
+        with contextlib.suppress(OSError):  # what cannot be reached is not what a target stands for
+            taken[os.path.realpath(path)] = f"the input {str(path)!r}"
     for target in targets:
         try:
             real = str(check_target(target)[0])

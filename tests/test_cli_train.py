@@ -425,11 +425,12 @@ def listing_of_folder():
 # --- Interrupted, and no room --------------------------------------------------------------
 
 
-def test_interrupted_while_learning():
+@pytest.mark.parametrize("line", ["pictures", "split", "filters", "features"])
+def test_interrupted_while_learning(line):
     make_folder(n=100)
     Path("m.npz").write_text("old")
     command = ("train", "stripes", "-o", "m.npz", "--confusion", "m.png", "--filters", "2000")
-    status, out, err = interrupt_after("split", *command)
+    status, out, err = interrupt_after(line, *command)
     assert (status, err) == (130, "pycnn: interrupted\n")
     assert "wrote" not in out
     assert listing() == ["m.npz", *listing_of_folder()]
@@ -450,16 +451,17 @@ def test_interrupted_while_writing(monkeypatch, capsys):
     assert Path("m.npz").read_text() == "old"
 
 
-def test_no_room_for_the_model():
+@pytest.mark.parametrize("name", ["m.npz", "m.safetensors"])
+def test_no_room_for_the_model(name):
     make_folder()
-    Path("m.npz").write_text("old")
-    command = ("train", "stripes", "-o", "m.npz", "--confusion", "m.png")
+    Path(name).write_text("old")
+    command = ("train", "stripes", "-o", name, "--confusion", "m.png")
     status, out, err = run(*command, preexec_fn=limit_files_to(5000))
     assert status == 2
-    assert err == "pycnn: cannot write 'm.npz': File too large\n"
+    assert err == f"pycnn: cannot write {name!r}: File too large\n"
     assert "wrote" not in out
-    assert listing() == ["m.npz", *listing_of_folder()]
-    assert Path("m.npz").read_text() == "old"
+    assert listing() == [name, *listing_of_folder()]
+    assert Path(name).read_text() == "old"
 
 
 def test_help(capsys):

@@ -438,6 +438,22 @@ def test_a_folder_somebody_else_has_used_is_kept(tmp_path):
     assert listing(tmp_path) == ["made", "made/theirs"]
 
 
+def test_inputs_that_cannot_be_reached_are_no_targets(tmp_path, monkeypatch):
+    realpath = os.path.realpath
+
+    def locked(path, **options):
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return realpath(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", locked)
+    (tmp_path / "here").touch()
+    inputs = [tmp_path / "locked" / "cwd", tmp_path / "here"]
+    check_targets([tmp_path / "new"], inputs)
+    with pytest.raises(Problem, match="would overwrite the input"):
+        check_targets([tmp_path / "here"], inputs)
+
+
 def test_targets_that_must_not_be_replaced(tmp_path):
     (tmp_path / "input").write_bytes(b"1")
     (tmp_path / "folder").mkdir()
