@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pycnn._panels import FAINT, INK, new_figure, size_of
+from pycnn._panels import FAINT, INK, drawable, new_figure, size_of
 from pycnn.layers._summary import Row
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw_summary(summary: Summary, title: str | None) -> Figure:
 
     def text(x: float, y: float, words: str, ha: str, colour: str = INK, **more: Any) -> None:
         axes.text(
-            x, y, words, ha=ha, va="center", color=colour, parse_math=False,
+            x, y, drawable(words), ha=ha, va="center", color=colour, parse_math=False,
             **{"fontsize": 9.5, **more},
         )  # fmt: skip
 

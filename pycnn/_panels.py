@@ -97,6 +97,11 @@ def size_of(shape: tuple[int, ...]) -> str:
 # --- Drawing -------------------------------------------------------------------------------
 
 
+def drawable(words: str) -> str:
+    """Matplotlib draws no lone surrogates, which names of files may hold."""
+    return words.encode("utf-8", "backslashreplace").decode()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches that belongs to nobody."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -143,7 +148,7 @@ def draw(blocks: list[Block], title: str | None) -> Figure:
 
     def text(x: float, y: float, words: str, size: float, colour: str, weight: str) -> None:
         figure.text(
-            x / total_width, 1 - y / total_height, words,
+            x / total_width, 1 - y / total_height, drawable(words),
             fontsize=size, color=colour, fontweight=weight, ha="center", va="center",
             parse_math=False,
         )  # fmt: skip
@@ -200,7 +205,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     for spine in axes.spines.values():
         spine.set(color="#d0d0d8", linewidth=0.6)
     if panel.caption:
-        axes.set_title(panel.caption, fontsize=8.5, color=FAINT, pad=4, parse_math=False)
+        axes.set_title(drawable(panel.caption), fontsize=8.5, color=FAINT, pad=4, parse_math=False)
 
 
 def _shrunk(values: NDArray[Any]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"cli.classify", "cli.features", "cli.train"},
+    {"cli._confusion"},
     {"cli._common"},
     {"_training", "_pictures"},
     {"viz", "sklearn", "_files", "threadpoolctl"},

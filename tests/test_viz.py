@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from test_diagram import branched, drawn, times
 
 import pycnn
-from pycnn import viz
+from pycnn import _panels, viz
 
 MAPS = np.random.default_rng(0).standard_normal((20, 30, 6)).astype(np.float32)
 
@@ -284,13 +284,18 @@ def test_dollar_signs_are_no_formulas():
         assert FORMULA in shown + [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_a_figure_too_long_for_matplotlib_gets_smaller_letters():
-    network = pycnn.Sequential([pycnn.ReLU()] * 1800)
+def test_names_of_files_that_are_no_unicode():
     for figure in (
-        viz.plot_network(network, (4, 4)),
-        viz.plot_feature_maps(np.ones((3, 3, 400)), n_cols=1, max_maps=400),
+        viz.plot_feature_maps(MAPS, titles=["\udcff"] * 6, title="\udcff"),
+        viz.plot_network(branched(), (20, 30), title="\udcff"),
     ):
-        assert max(figure.bbox.size) < 2**16
+        drawn(figure)
+
+
+def test_a_figure_too_long_for_matplotlib_gets_smaller_letters():
+    assert _panels.new_figure(9, 600).dpi == 100
+    for width, height in [(9, 700), (10_000, 3)]:
+        assert max(_panels.new_figure(width, height).bbox.size) < 2**16
 
 
 # --- Layers and networks -------------------------------------------------------------------
@@ -399,7 +404,7 @@ def test_wrong_arguments_are_named(call, error, sentence):
 def test_pyplot_is_never_loaded(tmp_path):
     program = """
         import sys, numpy as np, pycnn
-        from pycnn import viz
+        from pycnn import _panels, viz
         assert "matplotlib" not in sys.modules
         viz.plot_feature_maps(np.eye(4))
         viz.plot_filters(np.ones((2, 3, 3)))
