@@ -102,7 +102,9 @@ class Call:
         out, stage = stage_plan(
             plan, out, self._pool.pool_size, self._pool.stride, self._pool.word == "avg"
         )
-        return out, (stage, packed, made.bias, code, slope) if stage and stage.fits else None
+        if stage is None or not stage.fits:
+            return None
+        return out, (stage, packed, made.bias, code, slope)
 
 
 class _Made(NamedTuple):
