@@ -5,11 +5,11 @@ from numpy.typing import ArrayLike, NDArray
 from pycnn._conv import ConvPlan, Packed
 from pycnn._stage import StagePlan
 
-Link: TypeAlias = tuple[
+_Link: TypeAlias = tuple[
     ConvPlan | StagePlan | None, Packed | NDArray[Any], NDArray[Any] | None, int, float
 ]
 
 class Chain:
-    def __new__(cls, type_num: int, images: int, links: list[Link]) -> Self: ...
+    def __new__(cls, type_num: int, images: int, links: list[_Link]) -> Self: ...
 
 def run_chain(chain: Chain, x: ArrayLike, out: NDArray[Any]) -> None: ...

@@ -37,7 +37,7 @@ _POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
 
 
 @lru_cache(maxsize=512)
-def stage_plan(
+def _stage_plan(
     plan: _conv.ConvPlan | None,
     conv_shape: Shape,
     window: object,
@@ -156,7 +156,7 @@ def conv_relu_pool(
         pool_size = _checks.pair(pool_size, func, "pool_size")
     if pool_stride is not None and type(pool_stride) is not int:
         pool_stride = _checks.pair(pool_stride, func, "pool_stride")
-    shape, plan = stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
+    shape, plan = _stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
     result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
     try:
         if conv_plan and plan and plan.fits and activation in EPILOGUES:

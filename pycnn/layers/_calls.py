@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pycnn import _chain, _checks
 from pycnn.activations import EPILOGUES
-from pycnn.convolution import conv2d, conv_plan
+from pycnn.convolution import _conv_plan, conv2d
 from pycnn.layers.convolution import Conv2D
 from pycnn.layers.linear import flattened
 from pycnn.linear import dense
-from pycnn.stage import conv_relu_pool, stage_plan
+from pycnn.stage import _stage_plan, conv_relu_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -81,7 +81,7 @@ class Call:
 
     def link(
         self, made: Parameters, shape: Shape, dtype: DType
-    ) -> tuple[Shape, _chain.Link] | None:
+    ) -> tuple[Shape, _chain._Link] | None:
         """The call as a chain makes it for a batch of a shape, behind the shape of its result.
 
         None where it must be made otherwise.
@@ -93,13 +93,13 @@ class Call:
             weights = made.packed
             return (shape[0], weights.shape[1]), (None, weights, made.bias, code, slope)
         x_shape = (*shape, 1) if self._grey else shape
-        out, plan = conv_plan("conv2d", x_shape, made.packed.shape, dtype, **self._options)
+        out, plan = _conv_plan("conv2d", x_shape, made.packed.shape, dtype, **self._options)
         if plan is None:
             return None
         packed = made.packed.layout(plan)
         if self._pool is None:
             return out, (plan, packed, made.bias, code, slope)
-        out, stage = stage_plan(
+        out, stage = _stage_plan(
             plan, out, self._pool.pool_size, self._pool.stride, self._pool.word == "avg"
         )
         if stage is None or not stage.fits:
