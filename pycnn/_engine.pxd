@@ -106,6 +106,8 @@ cdef extern from "kernels.h" nogil:
         void (*depthwise_rows)(const pycnn_depthwise *) noexcept nogil
         void (*winograd_pack)(const void *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil
         void (*winograd)(const pycnn_winograd *) noexcept nogil
+        void (*transpose)(const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *,
+                          Py_ssize_t) noexcept nogil
         void (*split)(const void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t) noexcept nogil
         void (*interleave)(const void *, Py_ssize_t, Py_ssize_t, void *,
                            Py_ssize_t) noexcept nogil

@@ -128,7 +128,9 @@ typedef struct {
                           void *packed);
     void (*winograd)(const pycnn_winograd *);
 
-    /* Channels last to planes and back, float types only; planes.inc.h. */
+    /* Rows to columns, channels last to planes and back, float types only; planes.inc.h. */
+    void (*transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, ptrdiff_t n_columns,
+                      void *out, ptrdiff_t out_step);
     void (*split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n, void *planes,
                   ptrdiff_t plane_step);
     void (*interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n, void *out,

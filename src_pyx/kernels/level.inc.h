@@ -99,6 +99,7 @@
         .depthwise_line = depthwise_line_##S,                                                      \
         .depthwise_rows = depthwise_rows_##S,                                                      \
         WINOGRAD_##S                                                                               \
+        .transpose = transpose_##S,                                                                \
         .split = split_##S,                                                                        \
         .interleave = interleave_##S,                                                              \
         .max_windows = max_windows_##S,                                                            \
