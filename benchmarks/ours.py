@@ -42,6 +42,9 @@ class PyCnn(Peer):
 
         calls = [self._call(*step) for step in steps]
         yield Form(name, _chain(x, calls), result)
+        if self.pack and layer.fused and len(layer.ops) > 1:
+            network = self._network(layer, data, grey)
+            yield Form("network", _chain(x, [network]), lambda y: y[None] if single else y)
         if len(steps) == 1 and not isinstance(layer.ops[0], GlobalAvgPool):
             function, args, options = steps[0]
             out = np.empty_like(calls[0](x))
@@ -83,6 +86,26 @@ class PyCnn(Peer):
             args = (filters,) if bias is None else (filters, bias)
             steps.append((function, args, options))
         return steps
+
+    def _network(self, layer, data, grey):
+        layers = []
+        for op, (weights, bias) in zip(layer.ops, data.params, strict=True):
+            match op:
+                case Conv():
+                    weights, grey = (weights[..., 0] if grey else weights), False
+                    options = self._conv_options(op)
+                    layers.append(self.pycnn.Conv2D.from_arrays(weights, bias, **options))
+                case Dense():
+                    layers.append(self.pycnn.Dense.from_arrays(weights, bias))
+                case MaxPool():
+                    layers.append(self.pycnn.MaxPool2D(op.size, op.stride))
+                case Relu():
+                    layers.append(self.pycnn.ReLU())
+                case Flatten():
+                    layers.append(self.pycnn.Flatten())
+                case _:
+                    raise TypeError(f"not a layer of a network: {op!r}")
+        return self.pycnn.Sequential(layers)
 
     def _conv_options(self, op):
         options = {}

@@ -54,6 +54,22 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
+    const int DEPTHWISE_ROWS, DEPTHWISE_BLOCK
+
+    ctypedef struct pycnn_depthwise:
+        const void *x
+        const void *w
+        const void *bias
+        void *out
+        void *ring
+        Py_ssize_t height, width, channels
+        Py_ssize_t first_row, end_row, first_column, end_column
+        Py_ssize_t top, left
+        Py_ssize_t x_row, out_row
+        Py_ssize_t taps_y, taps_x, stride_y, stride_x
+        int activation
+        double slope
+
     ctypedef struct pycnn_windows:
         const void *x
         void *out
@@ -86,9 +102,12 @@ cdef extern from "kernels.h" nogil:
         void (*direct)(const pycnn_line *) noexcept nogil
         void (*multiply)(const pycnn_line *) noexcept nogil
         void (*planes)(const pycnn_line *) noexcept nogil
-        void (*depthwise)(const pycnn_line *) noexcept nogil
+        void (*depthwise_line)(const pycnn_line *) noexcept nogil
+        void (*depthwise_rows)(const pycnn_depthwise *) noexcept nogil
         void (*winograd_pack)(const void *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil
         void (*winograd)(const pycnn_winograd *) noexcept nogil
+        void (*transpose)(const void *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *,
+                          Py_ssize_t) noexcept nogil
         void (*split)(const void *, Py_ssize_t, Py_ssize_t, void *, Py_ssize_t) noexcept nogil
         void (*interleave)(const void *, Py_ssize_t, Py_ssize_t, void *,
                            Py_ssize_t) noexcept nogil

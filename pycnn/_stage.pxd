@@ -1,5 +1,6 @@
 """A convolution with a pool behind it, in one pass over the image."""
 
+from pycnn._conv cimport ConvPlan
 from pycnn._driver cimport Plan
 from pycnn._pool cimport Pooling
 
@@ -18,3 +19,8 @@ cdef struct Stage:
 
 cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) noexcept nogil
 cdef bint stage_fits(const Stage *s) noexcept nogil
+
+
+cdef class StagePlan:
+    cdef ConvPlan conv
+    cdef Stage stage, direct

@@ -140,7 +140,7 @@ def geometry(
 
 
 @lru_cache(maxsize=512)
-def _plan(
+def _conv_plan(
     func: str,
     x_shape: Shape,
     filters_shape: Shape,
@@ -202,7 +202,7 @@ def prepare(
     if type(groups) is not int or groups < 1:
         groups = _checks.integer(groups, func, "groups", 1)
     dtype = _checks.compute_dtype(x.dtype, filters.dtype, func)
-    shape, plan = _plan(
+    shape, plan = _conv_plan(
         func, x.shape, filters.shape, dtype, stride, padding, dilation, groups, precision
     )
     if bias is not None and bias.shape != filters.shape[:1]:

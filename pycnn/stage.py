@@ -38,7 +38,7 @@ _POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
 
 @lru_cache(maxsize=512)
 def _stage_plan(
-    conv_plan: _conv.ConvPlan | None,
+    plan: _conv.ConvPlan | None,
     conv_shape: Shape,
     window: object,
     stride: object,
@@ -55,9 +55,9 @@ def _stage_plan(
         )
     )
     shape = (*conv_shape[:-3], *out, conv_shape[-1])
-    if conv_plan is None:
+    if plan is None:
         return shape, None
-    return shape, _stage.StagePlan(conv_plan, window, stride, out, mean)
+    return shape, _stage.StagePlan(plan, window, stride, out, mean)
 
 
 @overload

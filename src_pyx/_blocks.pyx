@@ -10,12 +10,17 @@ large the padding, and pixels outside the image are never multiplied by anything
 
 from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
-from pycnn._engine cimport pycnn_line, pycnn_tap
+from pycnn._engine cimport (
+    DEPTHWISE_BLOCK, DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap,
+)
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
 from pycnn._planes cimport planes_bytes, planes_columns, planes_rectangle
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
+
+# Rows that are copied together stay in the second-level cache; longer ones are read in place.
+cdef Py_ssize_t RING_BYTES = 256 * 1024
 
 
 # ---- one rectangle ------------------------------------------------------------------------------
@@ -117,7 +122,6 @@ cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectang
     cdef Py_ssize_t i
     line.taps = taps
     line.n_taps = list_taps(g, r, taps, &line.run)
-    line.run = r.x.tap_last - r.x.tap_first
     for i in range(line.n_taps):
         taps[i].w *= g.oc
     line.w = call.filters
@@ -130,7 +134,44 @@ cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectang
     for i in range(r.y.last - r.y.first):
         line.x = r.origin + i * r.y_step * g.itemsize
         line.out = out + i * out_row_step * g.itemsize
-        g.kernels.depthwise(&line)
+        g.kernels.depthwise_line(&line)
+
+
+cdef inline bint depthwise_by_rows(const Geometry *g) noexcept nogil:
+    return (
+        g.algorithm == DEPTHWISE and (g.x.kernel == 3 or g.x.kernel == 5) and g.x.stride <= 2
+        and g.y.dilation == g.x.dilation == 1 and g.y.kernel + g.y.stride <= DEPTHWISE_ROWS)
+
+
+cdef inline Py_ssize_t ring_bytes(const Geometry *g) noexcept nogil:
+    """Rows copied together, where neighbouring pixels compete for a few sets of the L1 cache."""
+    cdef Py_ssize_t n_bytes
+    if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 1024 != 0:
+        return 0
+    n_bytes = ((g.y.kernel + g.y.stride) * g.x.size * DEPTHWISE_BLOCK * g.kernels.lanes
+               * g.itemsize)
+    return n_bytes if n_bytes <= RING_BYTES else 0
+
+
+cdef void depthwise_block(const Geometry *g, const Call *call, const char *image,
+                          const Block *block, char *out, Py_ssize_t out_row_step,
+                          char *scratch) noexcept nogil:
+    cdef pycnn_depthwise d
+    d.x = image
+    d.w = call.filters
+    d.bias = call.bias
+    d.out = out
+    d.ring = scratch if ring_bytes(g) > 0 else NULL
+    d.height, d.width, d.channels = g.y.size, g.x.size, g.ic
+    d.first_row, d.end_row = block.top, block.bottom
+    d.first_column, d.end_column = block.left, block.right
+    d.top, d.left = g.y.before, g.x.before
+    d.x_row, d.out_row = g.x.size * g.ic, out_row_step
+    d.taps_y, d.taps_x = g.y.kernel, g.x.kernel
+    d.stride_y, d.stride_x = g.y.stride, g.x.stride
+    d.activation = call.activation
+    d.slope = call.slope
+    g.kernels.depthwise_rows(&d)
 
 
 # ---- blocks of one image ------------------------------------------------------------------------
@@ -148,6 +189,8 @@ cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexce
         return amx_scratch_bytes(g, columns)
     if g.algorithm == WINOGRAD:
         return winograd_scratch_bytes(g)
+    if depthwise_by_rows(g):
+        return (ring_bytes(g) + 63) & ~63
     return taps_bytes(g) + ((planes_bytes(g) + 63) & ~63 if g.algorithm == PLANES else 0)
 
 
@@ -169,6 +212,9 @@ cdef bint conv_block(
         return amx_block(g, call, image, block, out, out_row_step, scratch)
     if g.algorithm == WINOGRAD:
         return winograd_block(g, call, image, block, out, out_row_step, scratch)
+    if depthwise_by_rows(g):
+        depthwise_block(g, call, image, block, out, out_row_step, scratch)
+        return False
     for i in range(g.y.n_spans):
         if overlap(&g.y.spans[i], block.top, block.bottom, &rows) <= 0:
             continue

@@ -106,10 +106,8 @@ cdef int pack(const Geometry *g, const char *filters, Weights *weights) noexcept
         usable = amx_kernels().pack(&weights.amx, <const float *> filters, weights.data)
     elif g.algorithm == WINOGRAD:
         usable = winograd_pack(g, <const float *> filters, weights.data)
-    elif g.itemsize == 4:
-        pack_panels(g, <const float *> filters, <float *> weights.data)
     else:
-        pack_panels(g, <const double *> filters, <double *> weights.data)
+        pack_panels(g, filters, weights.data)
     if not usable:
         aligned_free(weights.data)
         weights.data = NULL
@@ -142,19 +140,14 @@ cdef void free_weights(Weights *weights) noexcept nogil:
         free(weights.direct)
 
 
-ctypedef fused floating:
-    float
-    double
-
-
-cdef void pack_panels(const Geometry *g, const floating *filters, floating *packed) noexcept nogil:
+cdef void pack_panels(const Geometry *g, const char *filters, char *packed) noexcept nogil:
     """(F, KH, KW, C) to panels of [product][lane], zeros in the lanes behind the last filter.
 
     Depthwise: (C, KH, KW) to [tap][channel].
     """
-    cdef Py_ssize_t _group, f, width, used
+    cdef Py_ssize_t _group, f, width, used, row = g.products * g.itemsize
     if g.algorithm == DEPTHWISE:
-        transpose(filters, g.oc, g.products, packed, g.oc)
+        g.kernels.transpose(filters, g.products, g.oc, g.products, packed, g.oc)
         return
     for _group in range(g.groups):
         f = 0
@@ -162,19 +155,8 @@ cdef void pack_panels(const Geometry *g, const floating *filters, floating *pack
             width = panel_width(g, f)
             used = min(width, g.group_oc - f)
             if used < width:
-                memset(packed, 0, width * g.products * sizeof(floating))
-            transpose(filters, used, g.products, packed, width)
-            packed += width * g.products
-            filters += used * g.products
+                memset(packed, 0, width * row)
+            g.kernels.transpose(filters, g.products, used, g.products, packed, width)
+            packed += width * row
+            filters += used * row
             f += used
-
-
-cdef void transpose(const floating *rows, Py_ssize_t n_rows, Py_ssize_t n_columns, floating *out,
-                    Py_ssize_t out_step) noexcept nogil:
-    """out[column][row] = rows[row][column], in blocks of columns whose lines stay in L1."""
-    cdef Py_ssize_t row, column, first, last
-    for first in range(0, n_columns, 16):
-        last = min(first + 16, n_columns)
-        for row in range(n_rows):
-            for column in range(first, last):
-                out[column * out_step + row] = rows[row * n_columns + column]

@@ -14,7 +14,7 @@ covers.
 
 from pycnn._axis cimport Axis
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
-from pycnn._conv cimport ConvPlan, execute
+from pycnn._conv cimport execute
 from pycnn._driver cimport Job, Plan, workers_for
 from pycnn._engine cimport (
     PYCNN_f32, PYCNN_f64, PYCNN_RELU, PYCNN_u32, PYCNN_u64, check, kernels_of,
@@ -202,9 +202,6 @@ cdef inline void pool_plane_row(const Stage *s, const Pooling *pool, const char 
 
 cdef class StagePlan:
     """A checked convolution and the pooling, without padding, of its result."""
-
-    cdef ConvPlan conv
-    cdef Stage stage, direct
 
     def __cinit__(self, ConvPlan conv not None, window, stride, out_shape, bint mean):
         cdef Stage *s = &self.stage

@@ -30,6 +30,7 @@ FLOORS = [
     {"layers.branching"},
     {"layers.sequential"},
     {"layers._plan", "layers._model", "layers._batches", "layers.weights"},
+    {"layers._calls"},
     {"layers.convolution", "layers.linear", "layers.normalization", "layers.pooling"},
     {"layers._weighted", "layers.activations"},
     {"layers._layer", "layers._initializers"},
@@ -45,6 +46,7 @@ FLOORS = [
     {"capi"},
     {"_handles"},
     {"_params"},
+    {"_chain"},
     {"_stage", "_dense"},
     {"_conv"},
     {"_driver", "_pool", "_activation"},
@@ -60,7 +62,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ALGORITHMS = {"_amx", "_planes", "_winograd"}
 STEPS = {"_plan", "_blocks", "_driver"}
 C_API = {"capi", "_handles", "_params", "_layout"}
-PLANS = {"_dense", "_stage", "_conv", "_pool", "_activation"}
+PLANS = {"_chain", "_dense", "_stage", "_conv", "_pool", "_activation"}
 COMPILED = ALGORITHMS | STEPS | C_API | PLANS | {"_engine"}
 # .pxd files without a module: structs and inline functions
 SHARED = {"_axis", "_geometry", "_header"}

@@ -144,6 +144,42 @@ def test_a_batch_is_its_images(rng, dtype):
     assert net(x[:0]).shape == (0, 9)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("wide", [None, 0, 1, 3])
+def test_layers_in_a_row_have_the_bits_of_their_calls(rng, dtype, wide):
+    """LeNet, with every layer in float32 or one of them, `wide`, in float64."""
+    filters = [rng.standard_normal((n, 3, 3, c)).astype(np.float32) for n, c in ((6, 1), (16, 6))]
+    matrices = [rng.standard_normal(shape).astype(np.float32) for shape in ((256, 20), (20, 3))]
+    if wide is not None:
+        chosen = filters if wide < 2 else matrices
+        chosen[wide % 2] = chosen[wide % 2].astype(np.float64)
+    biases = [rng.standard_normal(len(f)).astype(np.float32) for f in filters]
+    net = Sequential(
+        [
+            Conv2D.from_arrays(filters[0], biases[0], activation="relu"),
+            MaxPool2D(),
+            Conv2D.from_arrays(filters[1], biases[1], padding=1),
+            LeakyReLU(),
+            AvgPool2D(),
+            Flatten(),
+            Dense.from_arrays(matrices[0], activation="relu"),
+            Dense.from_arrays(matrices[1]),
+        ]
+    )
+    for n in (2, 1, 3, 9, 8, 7, 6, 5, 4, 2):  # more than are kept
+        x = rng.integers(0, 9, (n, 18, 18, 1)).astype(dtype)
+        maps = pycnn.conv_relu_pool(x, filters[0], biases[0])
+        maps = pycnn.conv_relu_pool(
+            maps, filters[1], biases[1], padding=1, activation="leaky_relu", pool="avg"
+        )
+        expected = pycnn.dense(maps.reshape(n, -1), matrices[0], activation="relu")
+        assert_same_bits(net(x), pycnn.dense(expected, matrices[1]))
+    net["dense_1"].weights = 2 * matrices[0]
+    expected = pycnn.dense(maps.reshape(n, -1), 2 * matrices[0], activation="relu")
+    assert_same_bits(net(x), pycnn.dense(expected, matrices[1]))
+    assert net(x[:0]).shape == (0, 3)
+
+
 def test_a_batch_that_outgrows_the_cache(rng):
     """It goes through in parts, with the same bits."""
     net = Sequential([Conv2D(16, 3, padding="same", seed=0), ReLU(), GlobalAvgPool2D()])

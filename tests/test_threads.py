@@ -239,6 +239,7 @@ def use():
     while not stop:
         _engine.claims(20, 3, 20000)
         pycnn.conv2d(x, filters)
+        time.sleep(0.001)  # leaves the children some of the processor
 
 threads = [threading.Thread(target=use) for _ in range(3)]
 for thread in threads:

@@ -11,18 +11,15 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pycnn.convolution import conv2d
+from pycnn.layers._calls import Call, chained
 from pycnn.layers._weighted import Weighted
 from pycnn.layers.activations import Elementwise
 from pycnn.layers.convolution import Conv2D
 from pycnn.layers.normalization import BatchNorm, Dropout
 from pycnn.layers.pooling import Pool2D
-from pycnn.linear import dense
-from pycnn.stage import conv_relu_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from pycnn._typing import Array, DType, Shape, Step
     from pycnn.layers._layer import Layer
@@ -62,17 +59,18 @@ class Plan:
             layer._build(shape, who)
             layer._output_shape(shape, who)  # unless one that stands in two places was just built
         stages = deque(stage for stage in stages if not isinstance(stage.layer, Dropout))
-        self.steps: list[Step] = []
+        steps: list[Step] = []
         largest = 1
         while stages:
             who, layer, shape = stages.popleft()
             if isinstance(layer, Weighted):
-                self.steps.append(_weighted_step(layer, shape, stages))
+                steps.append(_call(layer, shape, stages))
             else:
-                self.steps.append(layer._step(shape, who, fresh))
+                steps.append(layer._step(shape, who, fresh))
             fresh = fresh or layer.makes_new
             after = stages[0].shape if stages else last
             largest = max(largest, math.prod(shape) + math.prod(after))
+        self.steps = chained(steps)
         self.fresh = fresh
         self.samples = max(_NEAR // largest, 1)
 
@@ -82,7 +80,7 @@ class Plan:
         return x
 
 
-def _weighted_step(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Step:
+def _call(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Call:
     """One call for a layer and those behind it that it can take, which leave `rest`."""
     taken: list[Layer] = [layer]
     parameters: Callable[[DType], Parameters | None] = layer.parameters_for
@@ -94,26 +92,9 @@ def _weighted_step(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Step:
         activation = rest[0].layer.epilogue
         if activation is not None:
             taken.append(rest.popleft().layer)
-    call: Callable[..., Array] = dense
-    keywords: dict[str, Any] = {"activation": activation}
-    if isinstance(layer, Conv2D):
-        call, keywords = conv2d, keywords | layer.keywords
-        if rest and isinstance(pool := rest[0].layer, Pool2D) and pool.is_plain(rest[0].shape):
-            taken.append(rest.popleft().layer)
-            call = conv_relu_pool
-            keywords |= {
-                "pool": pool.word,
-                "pool_size": pool.pool_size,
-                "pool_stride": pool.stride,
-            }
-    grey = len(shape) == 2
-
-    def run(x: Array) -> Array:
-        made = parameters(x.dtype)
-        if made is None:
-            for one in taken:
-                x = one._forward(x)
-            return x
-        return call(x[..., None] if grey else x, made.packed, made.bias, **keywords)
-
-    return run
+    pool = rest[0].layer if isinstance(layer, Conv2D) and rest else None
+    if not (isinstance(pool, Pool2D) and pool.is_plain(rest[0].shape)):
+        pool = None
+    else:
+        taken.append(rest.popleft().layer)
+    return Call(taken, parameters, activation, pool, grey=len(shape) == 2)

@@ -13,7 +13,7 @@ from pycnn.linear import dense
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Self, SupportsIndex
 
-    from pycnn._typing import Activation, Array, ArrayLike, Shape
+    from pycnn._typing import Activation, Array, ArrayLike, Shape, Step
 
 
 class Dense(Weighted, loadable=True):
@@ -199,4 +199,11 @@ class Flatten(_layer.Layer, loadable=True):
         return (math.prod(shape),)
 
     def _forward(self, x: Array) -> Array:
-        return x.reshape(len(x), math.prod(x.shape[1:]))
+        return flattened(x)
+
+    def _step(self, shape: Shape, who: str, fresh: bool) -> Step:
+        return flattened
+
+
+def flattened(x: Array) -> Array:
+    return x.reshape(len(x), math.prod(x.shape[1:]))

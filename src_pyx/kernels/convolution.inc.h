@@ -6,15 +6,14 @@
  *                                                          * w[(taps[t].w + k) * w_step + f])
  *   planes     out[f][p] = act(bias[f] + sum_t x[p + taps[t].x] * w[taps[t].w * w_step + f])
  *   multiply   out[f] = act(bias[f] + sum_{k < run} x[k] * w[k*w_step + f])
- *   depthwise  out[p][c] = act(bias[c] + sum_t x[p*x_step + taps[t].x + c] * w[taps[t].w + c])
  *
  * Every sum runs over t (then k) in order, starting from zero, the bias last: the bits of an output
  * do not depend on the tile it falls in.
  *
  * direct is bound by the multiply-add ports: TILE_PIXELS x 2 accumulators, two filter vectors and one
  * broadcast stay in registers, so each product costs one multiply-add and half a broadcast load.
- * planes and depthwise are bound by the load ports: their image vectors are unaligned. multiply is
- * bound by reading the matrix once.
+ * planes is bound by the load ports: its image vectors are unaligned. multiply is bound by reading
+ * the matrix once.
  */
 
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
@@ -244,111 +243,4 @@ static void NAME(multiply)(const pycnn_line *line)
         const int keep = y > 0 || y != y || line->activation == PYCNN_LINEAR;
         out[f] = keep ? y : line->activation == PYCNN_RELU ? 0 : y * (T)line->slope;
     }
-}
-
-/* ---- depthwise ------------------------------------------------------------------------------- */
-
-static inline __attribute__((always_inline)) void
-NAME(depthwise_store)(const pycnn_line *line, const VECTOR *sum, ptrdiff_t pixel,
-                      ptrdiff_t channel, const int pixels)
-{
-    T *out = (T *)line->out + pixel * line->out_step + channel;
-    const VECTOR bias = LOAD((const T *)line->bias + channel);
-    UNROLL for (int p = 0; p < pixels; p++)
-        STORE(out + p * line->out_step,
-              NAME(activate)(sum[p] + bias, line->activation, (T)line->slope));
-}
-
-/* Any taps: a load for each product. */
-static inline __attribute__((always_inline)) void
-NAME(depthwise_taps)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels)
-{
-    const T *x = (const T *)line->x + pixel * line->x_step + channel;
-    const T *w = (const T *)line->w + channel;
-    VECTOR sum[DEPTHWISE_PIXELS];
-
-    UNROLL for (int p = 0; p < pixels; p++)
-        sum[p] = (VECTOR){0};
-    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
-        const T *xt = x + line->taps[t].x;
-        const VECTOR filter = LOAD(w + line->taps[t].w);
-        UNROLL for (int p = 0; p < pixels; p++)
-            sum[p] += LOAD(xt + p * line->x_step) * filter;
-    }
-    NAME(depthwise_store)(line, sum, pixel, channel, pixels);
-}
-
-/* Filter rows of `columns` taps over pixels `stride` columns apart: neighbours share image vectors,
- * and each is loaded once for all the pixels it serves. */
-static inline __attribute__((always_inline)) void
-NAME(depthwise_rows)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels,
-                     const int columns, const int stride)
-{
-    const ptrdiff_t step = line->taps[1].x - line->taps[0].x;
-    const T *x = (const T *)line->x + pixel * line->x_step + channel;
-    const T *w = (const T *)line->w + channel;
-    VECTOR sum[DEPTHWISE_PIXELS];
-
-    UNROLL for (int p = 0; p < pixels; p++)
-        sum[p] = (VECTOR){0};
-    for (ptrdiff_t t = 0; t < line->n_taps; t += columns) {
-        const T *xt = x + line->taps[t].x;
-        VECTOR filter[5];
-        UNROLL for (int k = 0; k < columns; k++)
-            filter[k] = LOAD(w + line->taps[t + k].w);
-        UNROLL for (int j = 0; j < (pixels - 1) * stride + columns; j++, xt += step) {
-            const VECTOR column = LOAD(xt);
-            UNROLL for (int p = 0; p < pixels; p++)
-                if (j >= p * stride && j - p * stride < columns)
-                    sum[p] += column * filter[j - p * stride];
-        }
-    }
-    NAME(depthwise_store)(line, sum, pixel, channel, pixels);
-}
-
-/* Tiles of almost equal width; columns = 0 for any taps. */
-static inline __attribute__((always_inline)) void
-NAME(depthwise_line)(const pycnn_line *line, const int columns, const int stride)
-{
-    ptrdiff_t tiles = (line->n_pixels + DEPTHWISE_PIXELS - 1) / DEPTHWISE_PIXELS;
-    for (ptrdiff_t pixel = 0; pixel < line->n_pixels; tiles--) {
-        const ptrdiff_t pixels = (line->n_pixels - pixel + tiles - 1) / tiles;
-        for (ptrdiff_t channel = 0; channel < line->n_filters; channel += LANES) {
-            /* the last vector overlaps the one before and repeats its bits */
-            const ptrdiff_t last = line->n_filters - LANES;
-            const ptrdiff_t at = channel < last ? channel : last;
-            switch (pixels) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        if (columns == 0)                                                                          \
-            NAME(depthwise_taps)(line, pixel, at, n);                                              \
-        else                                                                                       \
-            NAME(depthwise_rows)(line, pixel, at, n, columns, stride);                             \
-        break;
-                CASE(1) CASE(2) CASE(3) CASE(4)
-#if DEPTHWISE_PIXELS > 4
-                CASE(5) CASE(6) CASE(7) CASE(8)
-#endif
-#undef CASE
-            }
-        }
-        pixel += pixels;
-    }
-}
-
-/* n_filters >= LANES channels: the caller sends fewer to `direct`. */
-static void NAME(depthwise)(const pycnn_line *line)
-{
-    const ptrdiff_t columns = line->n_taps > 1 && line->n_pixels > 1 ? line->run : 0;
-    const ptrdiff_t step = columns > 1 ? line->taps[1].x - line->taps[0].x : 0;
-    if (columns == 3 && line->x_step == step)
-        NAME(depthwise_line)(line, 3, 1);
-    else if (columns == 3 && line->x_step == 2 * step)
-        NAME(depthwise_line)(line, 3, 2);
-    else if (columns == 5 && line->x_step == step)
-        NAME(depthwise_line)(line, 5, 1);
-    else if (columns == 5 && line->x_step == 2 * step)
-        NAME(depthwise_line)(line, 5, 2);
-    else
-        NAME(depthwise_line)(line, 0, 0);
 }

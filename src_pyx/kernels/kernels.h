@@ -46,7 +46,7 @@ typedef struct {
     void *out;
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
-    ptrdiff_t run;            /* direct: products per tap; depthwise: taps per filter row */
+    ptrdiff_t run;            /* direct: products per tap */
     ptrdiff_t w_step;         /* direct, planes: elements from one product's filters to the next's */
     ptrdiff_t n_pixels;
     ptrdiff_t n_filters;      /* outputs per pixel to store */
@@ -55,6 +55,26 @@ typedef struct {
     int activation;
     double slope;             /* of leaky_relu */
 } pycnn_line;
+
+/* A block of outputs of a depthwise convolution of one image, every filter in one channel. */
+#define DEPTHWISE_ROWS 9      /* what taps_y + stride_y may be */
+#define DEPTHWISE_BLOCK 4     /* vectors of a pixel that the ring holds at a time */
+typedef struct {
+    const void *x;            /* the image, height x width x channels; at least a vector of them */
+    const void *w;            /* [tap][channel] */
+    const void *bias;
+    void *out;                /* the first output of the block */
+    void *ring;               /* NULL, or taps_y + stride_y rows of width pixels, a block of vectors
+                               * each, for images whose pixels fall into few sets of the cache; the
+                               * channels are whole blocks then */
+    ptrdiff_t height, width, channels;
+    ptrdiff_t first_row, end_row, first_column, end_column;  /* outputs */
+    ptrdiff_t top, left;      /* padding */
+    ptrdiff_t x_row, out_row; /* elements to the next row */
+    ptrdiff_t taps_y, taps_x, stride_y, stride_x;
+    int activation;
+    double slope;             /* of leaky_relu */
+} pycnn_depthwise;
 
 /* Windows that all have the same taps, side by side in one row of the image; steps in elements. */
 typedef struct {
@@ -98,14 +118,19 @@ typedef struct {
     void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
     void (*multiply)(const pycnn_line *);   /* one vector through a matrix of n_filters columns */
     void (*planes)(const pycnn_line *);     /* vectors along the output row */
-    void (*depthwise)(const pycnn_line *);  /* vectors along the channels; n_filters = channels */
+
+    /* One filter a channel, float types only; depthwise.inc.h. */
+    void (*depthwise_line)(const pycnn_line *);       /* any taps; n_filters are the channels */
+    void (*depthwise_rows)(const pycnn_depthwise *);  /* 3 or 5 columns, stride 1 or 2 */
 
     /* Fewer products for 3x3 windows, float only; winograd.inc.h. */
     void (*winograd_pack)(const void *w, ptrdiff_t channels, ptrdiff_t filters, int tile,
                           void *packed);
     void (*winograd)(const pycnn_winograd *);
 
-    /* Channels last to planes and back, float types only; planes.inc.h. */
+    /* Rows to columns, channels last to planes and back, float types only; planes.inc.h. */
+    void (*transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, ptrdiff_t n_columns,
+                      void *out, ptrdiff_t out_step);
     void (*split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n, void *planes,
                   ptrdiff_t plane_step);
     void (*interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n, void *out,

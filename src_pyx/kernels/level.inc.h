@@ -20,6 +20,7 @@
 #define SUFFIX f32
 #include "vectors.inc.h"
 #include "convolution.inc.h"
+#include "depthwise.inc.h"
 #include "winograd.inc.h"
 #include "planes.inc.h"
 #include "pooling.inc.h"
@@ -29,6 +30,7 @@
 #define SUFFIX f64
 #include "vectors.inc.h"
 #include "convolution.inc.h"
+#include "depthwise.inc.h"
 #include "planes.inc.h"
 #include "pooling.inc.h"
 #include "undefine.inc.h"
@@ -94,8 +96,10 @@
         .direct = direct_##S,                                                                      \
         .multiply = multiply_##S,                                                                  \
         .planes = planes_##S,                                                                      \
-        .depthwise = depthwise_##S,                                                                \
+        .depthwise_line = depthwise_line_##S,                                                      \
+        .depthwise_rows = depthwise_rows_##S,                                                      \
         WINOGRAD_##S                                                                               \
+        .transpose = transpose_##S,                                                                \
         .split = split_##S,                                                                        \
         .interleave = interleave_##S,                                                              \
         .max_windows = max_windows_##S,                                                            \

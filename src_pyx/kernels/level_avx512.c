@@ -11,7 +11,7 @@
 #define VECTOR_BYTES 64
 #define TILE_PIXELS 14
 #define PLANES_VECTORS 8
-#define DEPTHWISE_PIXELS 8
+#define DEPTHWISE_PIXELS 7
 #include "level.inc.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -4,7 +4,7 @@
 #if defined(__aarch64__)
 #define TILE_PIXELS 14
 #define PLANES_VECTORS 8
-#define DEPTHWISE_PIXELS 8
+#define DEPTHWISE_PIXELS 7
 #else
 #define TILE_PIXELS 6
 #define PLANES_VECTORS 6

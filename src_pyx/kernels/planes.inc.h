@@ -1,10 +1,51 @@
-/* Channels last to planes and back, one body for every element type and instruction set.
+/* Transpositions, one body for every element type and instruction set.
  *
+ *   transpose   out[c*out_step + r] = x[r*x_step + c]   for r < rows, c < columns
  *   split       planes[e][j] = x[j*n_planes + e]        for j*n_planes + e < n
  *   interleave  out[j*n_planes + e] = planes[e][j]      for j < n
  *
- * Few planes move by register shuffles, bound by the one shuffle port; more by scalar moves.
+ * transpose moves squares of LANES x LANES, each in log2(LANES) shuffles a vector; split and
+ * interleave move few planes likewise, more by scalar moves.  Bound by the shuffle port.
  */
+
+/* After log2(LANES) perfect shuffles, row r of the square has become its column r. */
+static inline __attribute__((always_inline)) void
+NAME(transpose_square)(const T *x, ptrdiff_t x_step, T *out, ptrdiff_t out_step)
+{
+    VECTOR v[LANES];
+    NAME(mask) low, high;
+    UNROLL for (int i = 0; i < LANES; i++) {
+        v[i] = LOAD(x + i * x_step);
+        __builtin_prefetch(x + i * x_step + 8 * LANES);
+        low[i] = i / 2 + i % 2 * LANES;
+        high[i] = low[i] + LANES / 2;
+    }
+    UNROLL for (int left = LANES; left > 1; left /= 2) {
+        VECTOR shuffled[LANES];
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            shuffled[2 * i] = SHUFFLE(v[i], v[i + LANES / 2], low);
+            shuffled[2 * i + 1] = SHUFFLE(v[i], v[i + LANES / 2], high);
+        }
+        UNROLL for (int i = 0; i < LANES; i++)
+            v[i] = shuffled[i];
+    }
+    UNROLL for (int i = 0; i < LANES; i++)
+        STORE(out + i * out_step, v[i]);
+}
+
+static void NAME(transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, ptrdiff_t n_columns,
+                            void *out, ptrdiff_t out_step)
+{
+    const T *from = x;
+    T *to = out;
+    const ptrdiff_t rows = n_rows / LANES * LANES, columns = n_columns / LANES * LANES;
+    for (ptrdiff_t c = 0; c < columns; c += LANES)
+        for (ptrdiff_t r = 0; r < rows; r += LANES)
+            NAME(transpose_square)(from + r * x_step + c, x_step, to + c * out_step + r, out_step);
+    for (ptrdiff_t c = 0; c < n_columns; c++)
+        for (ptrdiff_t r = c < columns ? rows : 0; r < n_rows; r++)
+            to[c * out_step + r] = from[r * x_step + c];
+}
 
 static inline __attribute__((always_inline)) void
 NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdiff_t plane_step)

@@ -6,3 +6,4 @@
 #undef STORE
 #undef UNROLL
 #undef OPAQUE
+#undef FOR_CHANNELS

@@ -11,9 +11,18 @@ typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
 #define LANES ((ptrdiff_t)(VECTOR_BYTES / sizeof(T)))
 #define LOAD(p) (*(const NAME(unaligned) *)(p))
 #define STORE(p, v) (*(NAME(unaligned) *)(p) = (v))
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 
 #ifndef SHUFFLE
+/* Keeps a loaded vector in a register: GCC else loads it anew for every product it is in. */
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define IN_REGISTER(v) (void)(v)
+#endif
+
 /* Lane i of the result is element index[i] of a and b laid end to end; index is a constant. */
 #if defined(__clang__)
 /* Clang's own shuffle takes literals alone, but it finds the shuffle in this. */

@@ -16,6 +16,7 @@ enum { SIZE = 1 << 16 };
 
 static double x[SIZE], w[SIZE], bias[SIZE], expected[SIZE];
 static char x_data[SIZE * 8], w_data[SIZE * 8], bias_data[SIZE * 8], out[SIZE * 8];
+static char ring[SIZE * 8];
 static int is_double, failures;
 static long checked;
 
@@ -38,7 +39,21 @@ static double activate(double v, int activation)
     return v > 0 || activation == PYCNN_LINEAR ? v : activation == PYCNN_RELU ? 0 : v * 0.5;
 }
 
-/* kind: 'd'irect, 'p'lanes, depth'w'ise; the equations are in convolution.inc.h. */
+/* The whole of `out` with `expected`; a, b and c tell the case. */
+static void compare(const char *level, char kind, ptrdiff_t a, ptrdiff_t b, ptrdiff_t c)
+{
+    checked++;
+    for (int i = 0; i < SIZE; i++)
+        if (load(out, i) != expected[i]) {
+            printf("%s %s %c %td %td %td: out[%d] = %g, not %g\n", level, is_double ? "f64" : "f32",
+                   kind, a, b, c, i, load(out, i), expected[i]);
+            failures++;
+            return;
+        }
+}
+
+/* kind: 'd'irect, 'p'lanes, depth'w'ise; the equations are in convolution.inc.h and
+ * depthwise.inc.h. */
 static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, const char *level)
 {
     for (int i = 0; i < SIZE; i++)
@@ -65,27 +80,69 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
     line.w = w_data;
     line.bias = bias_data;
     line.out = out;
-    (kind == 'd' ? kernels->direct : kind == 'p' ? kernels->planes : kernels->depthwise)(&line);
-    checked++;
-    for (int i = 0; i < SIZE; i++)
-        if (load(out, i) != expected[i]) {
-            printf("%s %s %c: pixels %td filters %td run %td: out[%d] = %g, not %g\n", level,
-                   is_double ? "f64" : "f32", kind, line.n_pixels, line.n_filters, line.run, i,
-                   load(out, i), expected[i]);
-            failures++;
-            return;
-        }
+    (kind == 'd' ? kernels->direct : kind == 'p' ? kernels->planes : kernels->depthwise_line)(&line);
+    compare(level, kind, line.n_pixels, line.n_filters, line.run);
 }
 
-static void check_level(const pycnn_level *level, int type)
+/* A block of rows of a depthwise convolution, read in place or by way of the ring. */
+static void check_rows(const pycnn_kernels *kernels, pycnn_depthwise d, const char *level)
+{
+    for (int i = 0; i < SIZE; i++)
+        expected[i] = 12345;
+    store(out, expected);
+    for (ptrdiff_t y = d.first_row; y < d.end_row; y++)
+        for (ptrdiff_t column = d.first_column; column < d.end_column; column++)
+            for (ptrdiff_t c = 0; c < d.channels; c++) {
+                double sum = bias[c];
+                for (ptrdiff_t tap = 0; tap < d.taps_y * d.taps_x; tap++) {
+                    const ptrdiff_t iy = y * d.stride_y - d.top + tap / d.taps_x;
+                    const ptrdiff_t ix = column * d.stride_x - d.left + tap % d.taps_x;
+                    if (iy >= 0 && iy < d.height && ix >= 0 && ix < d.width)
+                        sum += x[iy * d.x_row + ix * d.channels + c] * w[tap * d.channels + c];
+                }
+                expected[(y - d.first_row) * d.out_row +
+                         (column - d.first_column) * d.channels + c] =
+                    activate(sum, d.activation);
+            }
+    d.x = x_data;
+    d.w = w_data;
+    d.bias = bias_data;
+    d.out = out;
+    kernels->depthwise_rows(&d);
+    compare(level, d.ring ? 'r' : 'y', d.end_row, d.end_column, d.channels);
+}
+
+static void check_depthwise(const pycnn_level *level, int type)
+{
+    const pycnn_kernels *kernels = &level->kernels[type];
+    const ptrdiff_t block = DEPTHWISE_BLOCK * kernels->lanes;
+    for (int n = 0; n < 400; n++) {
+        pycnn_depthwise d = {.slope = 0.5, .activation = n % 3};
+        d.taps_x = n % 2 ? 3 : 5;
+        d.stride_x = 1 + n / 2 % 2;
+        d.taps_y = 1 + rand() % 5;
+        d.stride_y = 1 + rand() % (DEPTHWISE_ROWS - d.taps_y);
+        d.ring = n % 5 == 0 ? ring : NULL;
+        d.channels = d.ring ? block * (1 + n % 2) : kernels->lanes + rand() % 40;
+        d.height = 1 + rand() % 12;
+        d.width = 1 + rand() % 20;
+        d.top = rand() % 4;
+        d.left = rand() % 4;
+        d.x_row = d.width * d.channels;
+        d.first_row = rand() % 3;
+        d.end_row = d.first_row + 1 + rand() % 5;
+        d.first_column = rand() % 3;
+        d.end_column = d.first_column + 1 + rand() % 16;
+        d.out_row = (d.end_column - d.first_column) * d.channels + 3;
+        check_rows(kernels, d, level->name);
+    }
+}
+
+static void check_lines(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
     const ptrdiff_t lanes = kernels->lanes;
     pycnn_tap taps[10];
-    is_double = type == PYCNN_f64;
-    store(x_data, x);
-    store(w_data, w);
-    store(bias_data, bias);
     for (ptrdiff_t pixels = 1; pixels <= 31; pixels++)
         for (ptrdiff_t filters = 1; filters <= 2 * lanes; filters += filters < 4 ? 1 : 3) {
             pycnn_line line = {.taps = taps, .slope = 0.5};
@@ -105,13 +162,11 @@ static void check_level(const pycnn_level *level, int type)
                 check(kernels, 'p', line, level->name);
             }
             if (filters >= lanes) {
-                /* rows of one to five taps, `filters` apart, and pixels one to three taps apart */
-                line.run = 1 + pixels % 5;
-                line.n_taps = line.run * (filters % 3);
+                line.run = 1;
                 line.out_step = filters + 1;
                 line.x_step = filters * (1 + (pixels + filters) % 3);
                 for (int t = 0; t < 10; t++)
-                    taps[t] = (pycnn_tap){t / line.run * 41 + t % line.run * filters, t * filters};
+                    taps[t] = (pycnn_tap){t * 41, t * filters};
                 check(kernels, 'w', line, level->name);
             }
         }
@@ -128,8 +183,14 @@ int main(void)
     for (int i = 0; i < pycnn_level_count; i++) {
         if (!pycnn_levels[i].available())
             continue;
-        check_level(&pycnn_levels[i], PYCNN_f32);
-        check_level(&pycnn_levels[i], PYCNN_f64);
+        for (int type = PYCNN_f32; type <= PYCNN_f64; type++) {
+            is_double = type == PYCNN_f64;
+            store(x_data, x);
+            store(w_data, w);
+            store(bias_data, bias);
+            check_lines(&pycnn_levels[i], type);
+            check_depthwise(&pycnn_levels[i], type);
+        }
         printf("%s: %ld calls, %d wrong\n", pycnn_levels[i].name, checked, failures);
     }
     return failures != 0;

@@ -1,0 +1,147 @@
+"""Convolutions, with or without a pool, and dense layers behind each other, in one call.
+
+What one leaves to the next goes from one of two buffers to the other.
+"""
+
+cimport numpy as cnp
+from libc.stdlib cimport calloc, free
+
+from pycnn._conv cimport ConvPlan, Packed, carray
+from pycnn._dense cimport Dense, dense_bytes, plan_dense, run_dense, wide_bytes, widen
+from pycnn._driver cimport Plan, run
+from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
+from pycnn._plan cimport Weights
+from pycnn._stage cimport StagePlan
+
+cnp.import_array()
+
+
+cdef struct Link:
+    Py_ssize_t n_in, n_out          # numbers, of all images
+    const Plan *plan                # of a convolution; NULL: a dense layer
+    Weights *packed
+    Dense dense
+    const char *weights             # of the dense layer, as `run_dense` takes them
+    char *wide                      # the same where they are a copy
+    const char *bias
+    int activation
+    double slope
+
+
+cdef class Chain:
+    """Links of one dtype for batches of one size.
+
+    A link is (plan, packed, bias, activation, slope) with a ConvPlan or StagePlan, or (None,
+    weights, bias, activation, slope) for a dense layer. It takes as many numbers as the one before
+    makes.
+    """
+
+    cdef Link *links
+    cdef Py_ssize_t n_links
+    cdef Py_ssize_t buffer_bytes, scratch_bytes
+    cdef int type_num
+    cdef list kept                  # what the links point into
+
+    def __cinit__(self, int type_num, Py_ssize_t images, list links not None):
+        cdef Py_ssize_t i, made = 0
+        cdef Link *link
+        self.type_num = type_num
+        self.kept = []
+        self.links = <Link *> calloc(len(links) + 1, sizeof(Link))
+        check(DONE if self.links is not NULL else NO_MEMORY)
+        self.n_links = len(links)
+        for i, (plan, weights, bias, activation, slope) in enumerate(links):
+            link = &self.links[i]
+            link.activation, link.slope = activation, slope
+            if plan is None:
+                self.place_dense(link, images, weights, bias)
+            else:
+                self.place_convolution(link, plan, weights, bias)
+            if i > 0 and link.n_in != made:
+                raise ValueError(f"link {i} takes {link.n_in} numbers where {made} are made")
+            made = link.n_out
+            if i + 1 < self.n_links:
+                self.buffer_bytes = max(self.buffer_bytes, (made * self.itemsize() + 63) & ~63)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.n_links):
+            aligned_free(self.links[i].wide)
+        free(self.links)
+
+    cdef Py_ssize_t itemsize(self) noexcept nogil:
+        return 4 if self.type_num == cnp.NPY_FLOAT else 8
+
+    cdef const char *keep(self, array, Py_ssize_t size) except? NULL:
+        array = carray(array, self.type_num, size)
+        self.kept.append(array)
+        return cnp.PyArray_BYTES(array)
+
+    cdef int place_convolution(self, Link *link, plan, Packed packed, bias) except -1:
+        cdef const Plan *p
+        if type(plan) is StagePlan:
+            p = &(<StagePlan> plan).stage.plan
+        else:
+            p = &(<ConvPlan?> plan).conv.plan
+        self.kept += plan, packed
+        link.plan = p
+        link.packed = &packed.weights
+        link.n_in = p.geometry.n * p.geometry.y.size * p.geometry.x.size * p.geometry.ic
+        link.n_out = p.geometry.n * p.result_bytes // p.geometry.itemsize
+        if bias is not None:
+            link.bias = self.keep(bias, p.geometry.oc)
+        return 0
+
+    cdef int place_dense(self, Link *link, Py_ssize_t images, weights, bias) except -1:
+        cdef Dense *d = &link.dense
+        d.n = images
+        d.n_in, d.n_out = weights.shape
+        d.threads = 0
+        plan_dense(d, type_index(self.type_num))
+        link.n_in, link.n_out = images * d.n_in, images * d.n_out
+        link.weights = self.keep(weights, d.n_in * d.n_out)
+        if wide_bytes(d):
+            link.wide = <char *> aligned_alloc(wide_bytes(d))
+            check(DONE if link.wide is not NULL else NO_MEMORY)
+            widen(d, link.weights, link.wide)
+            link.weights = link.wide
+        if bias is not None:
+            link.bias = self.keep(bias, d.n_out)
+        self.scratch_bytes = max(self.scratch_bytes, dense_bytes(d))
+        return 0
+
+
+def run_chain(Chain chain not None, x, out):
+    """`x` of the first link's size and any dtype into `out`, in C order and of the chain's dtype.
+
+    They have no memory in common.
+    """
+    cdef Link *link
+    cdef Py_ssize_t i
+    cdef int outcome = NO_MEMORY
+    cdef const char *source
+    cdef char *target
+    cdef char *result = cnp.PyArray_BYTES(out)
+    cdef char *buffers
+    x = carray(x, chain.type_num, chain.links[0].n_in)
+    source = cnp.PyArray_BYTES(x)
+    with nogil:
+        buffers = <char *> aligned_alloc(2 * chain.buffer_bytes + chain.scratch_bytes)
+        if buffers is not NULL:
+            outcome = DONE
+        for i in range(chain.n_links):
+            if outcome != DONE:
+                break
+            link = &chain.links[i]
+            target = buffers + i % 2 * chain.buffer_bytes
+            if i == chain.n_links - 1:
+                target = result
+            if link.plan is NULL:
+                run_dense(&link.dense, source, link.weights, link.bias, link.activation,
+                          link.slope, target, buffers + 2 * chain.buffer_bytes)
+            else:
+                outcome = run(link.plan, link.packed, source, link.bias, link.activation,
+                              link.slope, target, link.plan.geometry.n, NULL)
+            source = target
+        aligned_free(buffers)
+    check(outcome)
