@@ -39,12 +39,12 @@ cdef Py_ssize_t tile_columns(const Geometry *g) noexcept nogil:
 cdef double cost(const Geometry *g, int tile) noexcept nogil:
     """Time for one image, in products per channel and filter.
 
-    Filters from behind the second-level cache take as long to come as the products of 23 tiles with
+    Filters from behind the second-level cache take as long to come as the products of 16 tiles with
     vectors of 16. One image, not the batch: its bits must not depend on its company.
     """
     cdef double n = <double> ceil_div(g.y.out, tile) * ceil_div(g.x.out, tile)
     if <double> positions(tile) * g.ic * g.group_lanes * g.itemsize > CACHED_BYTES:
-        n = max(n, 23 * g.kernels.lanes / 16.0)
+        n = max(n, 16 * g.kernels.lanes / 16.0)
     return positions(tile) * n
 
 
