@@ -13,10 +13,11 @@ from pycnn._geometry cimport Block, Call, Geometry
 
 # Packed filters of this size stay in the second-level cache from one block of tiles to the next.
 cdef Py_ssize_t CACHED_BYTES = 1536 * 1024
-# The transforms of a block of tiles; more where that is too few for whole register tiles, ...
-cdef Py_ssize_t BLOCK_BYTES = 1024 * 1024
+# The transforms of a block of tiles, which leave room in an L2 cache of 1 MiB for pixels and
+# filters on their way; more where that is too few for whole register tiles, ...
+cdef Py_ssize_t BLOCK_BYTES = 768 * 1024
 # ... but never more than this.
-cdef Py_ssize_t MOST_BLOCK_BYTES = 4 * BLOCK_BYTES
+cdef Py_ssize_t MOST_BLOCK_BYTES = 4 * 1024 * 1024
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
