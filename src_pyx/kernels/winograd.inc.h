@@ -120,15 +120,18 @@ NAME(winograd_pack_tile)(const T *w, ptrdiff_t channels, ptrdiff_t filters, T *p
         const ptrdiff_t width = filters - panel <= LANES ? LANES : 2 * LANES;
         const ptrdiff_t used = filters - filter < LANES ? filters - filter : LANES;
         T *to = packed + n * n * channels * panel + (filter - panel);
+        T lane[LANES * 9 * LANES] = {0};
         for (ptrdiff_t channel = 0; channel < channels; channel++, to += width) {
+            const ptrdiff_t k = channel % LANES, left = channels - channel;
             VECTOR d[6 * 6];
-            T lane[9 * LANES] = {0};
-            for (ptrdiff_t f = 0; f < used; f++)
-                UNROLL for (int tap = 0; tap < 9; tap++)
-                    lane[tap * LANES + f] = w[((filter + f) * 9 + tap) * channels + channel];
+            /* whole lines at once: those of all filters and taps often share a few cache sets */
+            for (ptrdiff_t row = 0; row < used * 9 && k == 0; row++)
+                for (ptrdiff_t l = 0; l < LANES && l < left; l++)
+                    lane[(l * 9 + row % 9) * LANES + row / 9] =
+                        w[(filter * 9 + row) * channels + channel + l];
             UNROLL for (int j = 0; j < 3; j++) {
                 UNROLL for (int i = 0; i < 3; i++)
-                    d[i * n + j] = LOAD(lane + (i * 3 + j) * LANES);
+                    d[i * n + j] = LOAD(lane + (k * 9 + i * 3 + j) * LANES);
                 NAME(winograd_g)(d + j, n, m);
             }
             UNROLL for (int i = 0; i < n; i++) {
