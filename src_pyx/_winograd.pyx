@@ -13,10 +13,11 @@ from pycnn._geometry cimport Block, Call, Geometry
 
 # Packed filters of this size stay in the second-level cache from one block of tiles to the next.
 cdef Py_ssize_t CACHED_BYTES = 1536 * 1024
-# The transforms of a block of tiles; more where that is too few for whole register tiles, ...
-cdef Py_ssize_t BLOCK_BYTES = 1024 * 1024
+# The transforms of a block of tiles, which leave room in an L2 cache of 1 MiB for pixels and
+# filters on their way; more where that is too few for whole register tiles, ...
+cdef Py_ssize_t BLOCK_BYTES = 768 * 1024
 # ... but never more than this.
-cdef Py_ssize_t MOST_BLOCK_BYTES = 4 * BLOCK_BYTES
+cdef Py_ssize_t MOST_BLOCK_BYTES = 4 * 1024 * 1024
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -39,12 +40,12 @@ cdef Py_ssize_t tile_columns(const Geometry *g) noexcept nogil:
 cdef double cost(const Geometry *g, int tile) noexcept nogil:
     """Time for one image, in products per channel and filter.
 
-    Filters from behind the second-level cache take as long to come as the products of 23 tiles with
+    Filters from behind the second-level cache take as long to come as the products of 16 tiles with
     vectors of 16. One image, not the batch: its bits must not depend on its company.
     """
     cdef double n = <double> ceil_div(g.y.out, tile) * ceil_div(g.x.out, tile)
     if <double> positions(tile) * g.ic * g.group_lanes * g.itemsize > CACHED_BYTES:
-        n = max(n, 23 * g.kernels.lanes / 16.0)
+        n = max(n, 16 * g.kernels.lanes / 16.0)
     return positions(tile) * n
 
 

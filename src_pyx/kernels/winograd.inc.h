@@ -28,6 +28,9 @@
  *              cache behind the second level when few tiles share the packed filters
  *   outputs    the lanes are filters; bias, activation, store
  *
+ * Inputs and outputs are bound by memory where the images are in no cache, so each tile fetches
+ * the next one's pixels: into the second level, since the first waits for few lines at a time.
+ *
  * Every output is computed by the same operations in the same order whatever the block, band or
  * panel it falls in.  A value that is not finite anywhere (an input, a filter, an overflow on the
  * way) makes an output of its tile that is not: `retry` is then set for the row of tiles, whose
@@ -117,15 +120,18 @@ NAME(winograd_pack_tile)(const T *w, ptrdiff_t channels, ptrdiff_t filters, T *p
         const ptrdiff_t width = filters - panel <= LANES ? LANES : 2 * LANES;
         const ptrdiff_t used = filters - filter < LANES ? filters - filter : LANES;
         T *to = packed + n * n * channels * panel + (filter - panel);
+        T lane[LANES * 9 * LANES] = {0};
         for (ptrdiff_t channel = 0; channel < channels; channel++, to += width) {
+            const ptrdiff_t k = channel % LANES, left = channels - channel;
             VECTOR d[6 * 6];
-            T lane[9 * LANES] = {0};
-            for (ptrdiff_t f = 0; f < used; f++)
-                UNROLL for (int tap = 0; tap < 9; tap++)
-                    lane[tap * LANES + f] = w[((filter + f) * 9 + tap) * channels + channel];
+            /* whole lines at once: those of all filters and taps often share a few cache sets */
+            for (ptrdiff_t row = 0; row < used * 9 && k == 0; row++)
+                for (ptrdiff_t l = 0; l < LANES && l < left; l++)
+                    lane[(l * 9 + row % 9) * LANES + row / 9] =
+                        w[(filter * 9 + row) * channels + channel + l];
             UNROLL for (int j = 0; j < 3; j++) {
                 UNROLL for (int i = 0; i < 3; i++)
-                    d[i * n + j] = LOAD(lane + (i * 3 + j) * LANES);
+                    d[i * n + j] = LOAD(lane + (k * 9 + i * 3 + j) * LANES);
                 NAME(winograd_g)(d + j, n, m);
             }
             UNROLL for (int i = 0; i < n; i++) {
@@ -150,6 +156,7 @@ static void NAME(winograd_pack)(const void *w, ptrdiff_t channels, ptrdiff_t fil
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
+/* Fetches what the next tile of the row reads and this one does not. */
 static inline __attribute__((always_inline)) void
 NAME(winograd_input_vector)(const T *x, ptrdiff_t row, ptrdiff_t pixel, T *v, ptrdiff_t position,
                             const int m)
@@ -159,6 +166,8 @@ NAME(winograd_input_vector)(const T *x, ptrdiff_t row, ptrdiff_t pixel, T *v, pt
     UNROLL for (int j = 0; j < n; j++) {
         UNROLL for (int i = 0; i < n; i++)
             d[i * n + j] = LOAD(x + i * row + j * pixel);
+        UNROLL for (int i = 0; i < n && j >= 2; i++)
+            __builtin_prefetch(x + i * row + (m + j) * pixel, 0, 2);
         NAME(winograd_b)(d + j, n, m);
     }
     UNROLL for (int i = 0; i < n; i++) {
@@ -245,7 +254,8 @@ NAME(winograd_products)(const T *v, const T *w, T *out, ptrdiff_t channels, ptrd
 
 /* ---- outputs --------------------------------------------------------------------------------- */
 
-/* One vector of filters of one tile; adds to *bad what is NaN where an output is not finite. */
+/* One vector of filters of one tile; adds to *bad what is NaN where an output is not finite.
+ * Fetches where the next tile of the row goes: a store to a line from afar is slow as well. */
 static inline __attribute__((always_inline)) void
 NAME(winograd_output)(const pycnn_winograd *c, const T *products, ptrdiff_t position, T *out,
                       ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t filters, VECTOR bias,
@@ -256,6 +266,8 @@ NAME(winograd_output)(const pycnn_winograd *c, const T *products, ptrdiff_t posi
     UNROLL for (int j = 0; j < n; j++) {
         UNROLL for (int i = 0; i < n; i++)
             y[i * n + j] = LOAD(products + (i * n + j) * position);
+        UNROLL for (int i = 0; i < m && j < m; i++)
+            __builtin_prefetch(out + i * c->out_row + (m + j) * c->filters, 0, 2);
         NAME(winograd_a)(y + j, n, m);
     }
     UNROLL for (int i = 0; i < m; i++) {
