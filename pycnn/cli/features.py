@@ -187,4 +187,4 @@ def _report(name: str, step: str, what: str, shape: tuple[int, ...] | None, seco
 
 
 def _write_arrays(arrays: dict[str, NDArray[Any]], stream: BinaryIO) -> None:
-    np.savez(stream, allow_pickle=False, **arrays)
+    np.savez(stream, **arrays)
