@@ -91,7 +91,12 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Notes
     -----
-    Exact. NaN stays NaN, as in ``np.maximum``; integers keep their dtype.
+    Exact. NaN stays NaN, as in ``np.maximum``; integers keep their dtype. Networks owe it to [1]_.
+
+    References
+    ----------
+    .. [1] V. Nair, G. E. Hinton, Rectified linear units improve restricted Boltzmann machines,
+       ICML 2010.
 
     Examples
     --------
@@ -148,7 +153,13 @@ def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | Non
 
     Notes
     -----
-    Two roundings: of the slope to the dtype of the result, and of the product. NaN stays NaN.
+    Two roundings: of the slope to the dtype of the result, and of the product. NaN stays NaN. It
+    comes from [1]_.
+
+    References
+    ----------
+    .. [1] A. L. Maas, A. Y. Hannun, A. Y. Ng, Rectifier nonlinearities improve neural network
+       acoustic models, ICML 2013.
 
     Examples
     --------
@@ -240,7 +251,12 @@ def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None)
     Notes
     -----
     The largest element is subtracted first, so that nothing overflows. A NaN, or two infinities of
-    one sign, make their whole row NaN, as in ``scipy.special.softmax``.
+    one sign, make their whole row NaN, as in ``scipy.special.softmax``. The name is of [1]_.
+
+    References
+    ----------
+    .. [1] J. S. Bridle, Probabilistic interpretation of feedforward classification network outputs,
+       with relationships to statistical pattern recognition, in Neurocomputing, Springer 1990.
 
     Examples
     --------

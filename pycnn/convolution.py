@@ -307,6 +307,13 @@ def conv2d(
 
     Notes
     -----
+    With strides ``s``, dilations ``d`` and the padded `x`, the result is [3]_ ::
+
+        o[i, j, f] = bias[f] + sum(x[i * s[0] + u * d[0], j * s[1] + v * d[1], c]
+                                   * filters[f, u, v, c])
+
+    over all ``u < KH``, ``v < KW`` and channels ``c`` of the filter's group.
+
     Computes in ``np.result_type(x, filters, np.float32)``, the result's dtype: small integers, bool
     and float16 in float32, wider integers in float64.
 
@@ -338,6 +345,8 @@ def conv2d(
     ----------
     .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, ch. 3.
     .. [2] A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
+    .. [3] V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning,
+       arXiv:1603.07285.
 
     Examples
     --------

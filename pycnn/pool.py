@@ -188,7 +188,14 @@ def max_pool2d(
 
     Notes
     -----
-    Exact, for integers too. A window with a NaN gives NaN.
+    The largest ``x[i * s[0] + u * d[0], j * s[1] + v * d[1], c]`` of each window, with strides
+    ``s``, dilations ``d`` and all ``u`` and ``v`` below `pool_size` [1]_; pixels outside the image
+    do not count. Exact, for integers too. A window with a NaN gives NaN.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning,
+       arXiv:1603.07285.
 
     Examples
     --------
@@ -282,8 +289,15 @@ def avg_pool2d(
 
     Notes
     -----
-    Each mean of K pixels is within ``gamma(K + 1) * mean(|x|)`` of the exact one; `conv2d` has the
-    definition of gamma. NaN and infinity stay in the windows that hold them.
+    The mean of all ``x[i * s[0] + u, j * s[1] + v, c]`` with strides ``s`` and ``u`` and ``v``
+    below `pool_size` [1]_. Each mean of K pixels is within ``gamma(K + 1) * mean(|x|)`` of the
+    exact one; `conv2d` has the definition of gamma. NaN and infinity stay in the windows that hold
+    them.
+
+    References
+    ----------
+    .. [1] V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning,
+       arXiv:1603.07285.
 
     Examples
     --------
@@ -338,7 +352,11 @@ def global_avg_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array:
 
     Notes
     -----
-    The error bound of `avg_pool2d` with K = H * W.
+    ``sum(x[i, j, c]) / (H * W)`` [1]_, with the error bound of `avg_pool2d` for K = H * W.
+
+    References
+    ----------
+    .. [1] M. Lin, Q. Chen, S. Yan, Network In Network, arXiv:1312.4400.
 
     Examples
     --------

@@ -53,7 +53,7 @@ cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:
 # ---- plans --------------------------------------------------------------------------------------
 
 cdef int start(Handle *h, Kind kind, int type, const void *params) noexcept nogil:
-    """Fills in a handle for `free_layer` to free, also after an error."""
+    """Fills in a handle whose layer must be freed, also after an error."""
     cdef Layer *layer = &h.layer
     cdef const Geometry *g = &layer.conv.geometry
     cdef Py_ssize_t scratch = 0
@@ -118,8 +118,7 @@ cdef int create_plan(Kind kind, int type, const void *params, pycnn_plan **plan)
     if status == PYCNN_OK:
         plan[0] = <pycnn_plan *> h
     else:
-        free_layer(&h.layer)
-        free(h)
+        destroy_plan(<pycnn_plan *> h)
     return status
 
 
@@ -167,15 +166,15 @@ cdef inline size_t workspace_bytes_of(const Handle *h) noexcept nogil:
 # ---- filters ------------------------------------------------------------------------------------
 
 cdef int start_filters(Filters *w, const Handle *h, const char *filters) noexcept nogil:
-    """Filters for one call, which borrow the caller's. Free their weights, also after an error."""
+    """Filters for one call, which borrow the caller's; for `end_filters`, also after an error."""
     cdef const Dense *d = &h.layer.dense
     memset(w, 0, sizeof(Filters))
+    w.tag = FILTERS_TAG
+    w.key = h.key
     if filters is NULL:
         return PYCNN_ERROR_NULL
     if <uintptr_t> filters % <size_t> h.layer.x.itemsize != 0:
         return PYCNN_ERROR_ALIGNMENT
-    w.tag = FILTERS_TAG
-    w.key = h.key
     if h.layer.has_conv:
         if pack(&h.layer.conv.geometry, filters, &w.weights) != DONE:
             return PYCNN_ERROR_MEMORY
@@ -235,8 +234,7 @@ cdef int create_filters(int type, const pycnn_plan *plan, const void *filters,
     if status == PYCNN_OK:
         packed[0] = <pycnn_filters *> w
     else:
-        end_filters(w)
-        free(w)
+        destroy_filters(<pycnn_filters *> w)
     return status
 
 

@@ -204,4 +204,5 @@ def _report(name: str, step: str, what: str, shape: tuple[int, ...] | None, seco
 
 
 def _write_arrays(arrays: dict[str, NDArray[Any]], stream: BinaryIO) -> None:
-    np.savez(stream, allow_pickle=False, **arrays)
+    # Not allow_pickle=False, which NumPy took for an array until 2.1; none of these is of objects.
+    np.savez(stream, **arrays)  # type: ignore[arg-type]

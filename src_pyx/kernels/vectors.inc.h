@@ -28,9 +28,11 @@ typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
 /* Clang's own shuffle takes literals alone, but it finds the shuffle in this. */
 #define SHUFFLE(a, b, index)                                                                       \
     __extension__({                                                                                \
-        __typeof__(a) shuffled_;                                                                   \
-        UNROLL for (int i_ = 0; i_ < (int)LANES; i_++)                                             \
-            shuffled_[i_] = (index)[i_] < LANES ? (a)[(index)[i_]] : (b)[(index)[i_] - LANES];     \
+        VECTOR shuffled_;                                                                          \
+        UNROLL for (int i_ = 0; i_ < (int)LANES; i_++) {                                           \
+            const int at_ = (int)(index)[i_];                                                      \
+            shuffled_[i_] = at_ < LANES ? (a)[at_] : (b)[at_ - LANES];                             \
+        }                                                                                          \
         shuffled_;                                                                                 \
     })
 #else
