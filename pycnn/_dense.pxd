@@ -16,5 +16,5 @@ cdef void plan_dense(Dense *d, int type) noexcept nogil
 cdef Py_ssize_t wide_bytes(const Dense *d) noexcept nogil
 cdef void widen(const Dense *d, const char *weights, char *wide) noexcept nogil
 cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil
-cdef void run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
-                    int activation, double slope, char *out, char *scratch) noexcept nogil
+cdef int run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
+                   int activation, double slope, char *out, char *scratch) noexcept nogil

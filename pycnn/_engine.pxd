@@ -43,10 +43,12 @@ cdef extern from "kernels.h" nogil:
         const void *w
         const void *bias
         void *out
+        const void *sums
         const pycnn_tap *taps
         Py_ssize_t n_taps
         Py_ssize_t run
         Py_ssize_t w_step
+        Py_ssize_t w_ahead
         Py_ssize_t n_pixels
         Py_ssize_t n_filters
         Py_ssize_t x_step

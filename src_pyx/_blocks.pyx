@@ -72,6 +72,8 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef bint across = breadth >= height or breadth >= g.kernels.direct_pixels
     cdef const char *origin
+    line.sums = NULL
+    line.w_ahead = 0
     line.taps = taps
     line.n_taps = list_taps(g, r, taps, &line.run)
     line.activation = call.activation

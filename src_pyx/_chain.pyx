@@ -7,7 +7,7 @@ cimport numpy as cnp
 from libc.stdlib cimport calloc, free
 
 from pycnn._conv cimport ConvPlan, Packed, carray
-from pycnn._dense cimport Dense, dense_bytes, plan_dense, run_dense, wide_bytes, widen
+from pycnn._dense cimport Dense, plan_dense, run_dense, wide_bytes, widen
 from pycnn._driver cimport Plan, run
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
 from pycnn._plan cimport Weights
@@ -38,7 +38,7 @@ cdef class Chain:
 
     cdef Link *links
     cdef Py_ssize_t n_links
-    cdef Py_ssize_t buffer_bytes, scratch_bytes
+    cdef Py_ssize_t buffer_bytes
     cdef int type_num
     cdef list kept                  # what the links point into
 
@@ -107,7 +107,6 @@ cdef class Chain:
             link.weights = link.wide
         if bias is not None:
             link.bias = self.keep(bias, d.n_out)
-        self.scratch_bytes = max(self.scratch_bytes, dense_bytes(d))
         return 0
 
 
@@ -126,7 +125,7 @@ def run_chain(Chain chain not None, x, out):
     x = carray(x, chain.type_num, chain.links[0].n_in)
     source = cnp.PyArray_BYTES(x)
     with nogil:
-        buffers = <char *> aligned_alloc(2 * chain.buffer_bytes + chain.scratch_bytes)
+        buffers = <char *> aligned_alloc(2 * chain.buffer_bytes)
         if buffers is not NULL:
             outcome = DONE
         for i in range(chain.n_links):
@@ -137,8 +136,8 @@ def run_chain(Chain chain not None, x, out):
             if i == chain.n_links - 1:
                 target = result
             if link.plan is NULL:
-                run_dense(&link.dense, source, link.weights, link.bias, link.activation,
-                          link.slope, target, buffers + 2 * chain.buffer_bytes)
+                outcome = run_dense(&link.dense, source, link.weights, link.bias, link.activation,
+                                    link.slope, target, NULL)
             else:
                 outcome = run(link.plan, link.packed, source, link.bias, link.activation,
                               link.slope, target, link.plan.geometry.n, NULL)

@@ -2,7 +2,7 @@
 
     out[n, o] = act(bias[o] + sum over k of x[n, k] * weights[k, o])
 
-One vector is bound by reading the weights once; more go through in tiles.
+One vector, and a few, are bound by reading the weights once; many by the tiles of `direct`.
 """
 
 cimport numpy as cnp
@@ -11,11 +11,20 @@ from libc.string cimport memcpy, memset
 from pycnn._conv cimport carray
 from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of, parallel,
+    DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of, parallel,
     pycnn_line, pycnn_tap, type_index,
 )
 
 cnp.import_array()
+
+# Rows of a matrix whose rows fall into few sets of the cache are read together, so many at a time.
+cdef Py_ssize_t ROWS = 64
+# How many rows ahead those of any other matrix are fetched.
+cdef Py_ssize_t ROWS_AHEAD = 8
+# What the sums of a thread should take of the second-level cache.
+cdef Py_ssize_t SUMS_BYTES = 256 * 1024
+# The bias of sums that go on: two of the widest vectors.
+cdef double[16] ZEROS
 
 
 cdef void plan_dense(Dense *d, int type) noexcept nogil:
@@ -42,67 +51,135 @@ cdef void widen(const Dense *d, const char *weights, char *wide) noexcept nogil:
         memset(wide + k * wide_row + row, 0, wide_row - row)
 
 
-cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil:
-    """Scratch of `run_dense`: a bias as wide as the weights."""
-    return d.width * d.itemsize
-
-
 cdef struct Job:
     const Dense *layer
-    pycnn_line line                 # of panel 0
+    pycnn_line line                 # of the first output of the first vector
+    Py_ssize_t columns              # outputs of a task
+    Py_ssize_t column_tasks
+    Py_ssize_t vectors              # of a task
+    Py_ssize_t rows                 # of the matrix that are read together
+    int workers
+    char *sums
+    Py_ssize_t sums_bytes           # of a worker
+
+
+cdef Py_ssize_t divide(const Dense *d, Job *job) noexcept nogil:
+    """Cuts the outputs into columns for the threads, the vectors so that their sums stay in the
+    cache. No result depends on the cuts. Returns the bytes of scratch that the job needs."""
+    cdef Py_ssize_t panel = d.kernels.lanes if d.alone else 2 * d.kernels.lanes
+    cdef Py_ssize_t panels = (d.n_out - 1) // panel + 1
+    job.layer = d
+    job.workers = workers_for(d.threads, <double> d.n * d.n_in * d.n_out, panels)
+    job.columns = ((panels - 1) // job.workers + 1) * panel
+    job.column_tasks = (d.n_out - 1) // job.columns + 1
+    job.vectors = max(d.kernels.direct_pixels, min(d.n, SUMS_BYTES // (job.columns * d.itemsize)))
+    job.rows = d.n_in
+    if not d.alone and d.width * d.itemsize % 1024 == 0:
+        job.rows = min(d.n_in, ROWS)
+    job.sums_bytes = 0
+    if job.rows < d.n_in:
+        job.sums_bytes = min(job.vectors, d.n) * job.columns * d.itemsize
+    return bias_bytes(d) + job.workers * job.sums_bytes
+
+
+cdef inline Py_ssize_t bias_bytes(const Dense *d) noexcept nogil:
+    """A bias as wide as the weights."""
+    return (d.width * d.itemsize + 63) & ~63
+
+
+cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil:
+    """Scratch of `run_dense`."""
+    cdef Job job
+    return divide(d, &job)
 
 
 cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
-    """One panel. Of two vectors of outputs, or one where they are fewer, the last steps back."""
+    """Tasks count columns fastest, then vectors.
+
+    Panels of two vectors of outputs; the last one steps back over its neighbour. Where not all rows
+    of the matrix are read together, what they add up to waits in `sums`, panel after panel.
+    """
     cdef Job *job = <Job *> context
     cdef const Dense *d = job.layer
     cdef pycnn_line line = job.line
-    cdef Py_ssize_t first = task * line.n_filters
+    cdef Py_ssize_t first = task % job.column_tasks * job.columns
+    cdef Py_ssize_t last = min(first + job.columns, d.n_out)
+    cdef Py_ssize_t vector = task // job.column_tasks * job.vectors
+    cdef Py_ssize_t panel = min(d.n_out, 2 * d.kernels.lanes)
+    cdef Py_ssize_t padded = min(d.width, 2 * d.kernels.lanes)
+    cdef Py_ssize_t n_blocks = (d.n_in - 1) // job.rows + 1 if d.n_in > 0 else 1
+    cdef Py_ssize_t block, k, i, at
+    cdef const char *x = <const char *> line.x + vector * d.n_in * d.itemsize
+    cdef char *out = <char *> line.out + vector * d.n_out * d.itemsize
+    cdef char *sums
     if d.alone:
-        line.n_filters = min(line.n_filters, d.n_out - first)
-    else:
-        first = min(first, d.n_out - line.n_filters)
-    line.w = <const char *> line.w + first * d.itemsize
-    line.bias = <const char *> line.bias + first * d.itemsize
-    line.out = <char *> line.out + first * d.itemsize
-    if d.alone:
+        line.n_filters = last - first
+        line.w = <const char *> line.w + first * d.itemsize
+        line.bias = <const char *> line.bias + first * d.itemsize
+        line.out = out + first * d.itemsize
         d.kernels.multiply(&line)
-    else:
-        d.kernels.direct(&line)
+        return
+    line.n_pixels = min(job.vectors, d.n - vector)
+    for block in range(n_blocks):
+        k = block * job.rows
+        line.run = min(job.rows, d.n_in - k)
+        line.x = x + k * d.itemsize
+        sums = job.sums + worker * job.sums_bytes
+        for i in range((last - first - 1) // panel + 1):
+            at = min(first + i * panel, d.n_out - panel)
+            line.w = <const char *> job.line.w + (k * d.width + at) * d.itemsize
+            line.sums = sums if block > 0 else NULL
+            if block < n_blocks - 1:
+                line.out, line.out_step, line.n_filters = sums, padded, padded
+                line.bias, line.activation = ZEROS, PYCNN_LINEAR
+            else:
+                line.out, line.out_step, line.n_filters = out + at * d.itemsize, d.n_out, panel
+                line.bias = <const char *> job.line.bias + at * d.itemsize
+                line.activation = job.line.activation
+            d.kernels.direct(&line)
+            sums += line.n_pixels * padded * d.itemsize
 
 
-cdef void run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
-                    int activation, double slope, char *out, char *scratch) noexcept nogil:
-    """Vectors without gaps; `weights` as `widen` leaves them, `bias` may be NULL."""
+cdef int run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
+                   int activation, double slope, char *out, char *scratch) noexcept nogil:
+    """Vectors without gaps; `weights` as `widen` leaves them, `bias` may be NULL. An `Outcome`.
+
+    `scratch` is `dense_bytes` on a cache line, or NULL: then it is allocated for the call.
+    """
     cdef pycnn_tap tap
     cdef Job job
-    cdef Py_ssize_t tasks, row = d.n_out * d.itemsize, lanes = d.kernels.lanes
-    cdef int workers = workers_for(d.threads, <double> d.n * d.n_in * d.n_out, d.n_out)
+    cdef Py_ssize_t n_bytes = divide(d, &job)
+    cdef char *own = scratch
+    if scratch is NULL:
+        own = <char *> aligned_alloc(n_bytes)
+        if own is NULL:
+            return NO_MEMORY
     if bias is NULL or d.width > d.n_out:
-        memset(scratch, 0, dense_bytes(d))
+        memset(own, 0, bias_bytes(d))
         if bias is not NULL:
-            memcpy(scratch, bias, row)
-        bias = scratch
+            memcpy(own, bias, d.n_out * d.itemsize)
+        bias = own
     tap.x = tap.w = 0
-    job.layer = d
+    job.sums = own + bias_bytes(d)
     job.line.taps = &tap
     job.line.n_taps = 1
     job.line.run = job.line.x_step = d.n_in
     job.line.w_step = d.width
-    job.line.out_step = d.n_out
+    job.line.w_ahead = ROWS_AHEAD * d.width
+    if job.rows < d.n_in:
+        job.line.w_ahead = 2 * d.kernels.lanes      # the next panel
     job.line.n_pixels = d.n
-    if d.alone:     # whole rows of the matrix, but for the threads
-        job.line.n_filters = ((d.n_out - 1) // workers // lanes + 1) * lanes
-    else:
-        job.line.n_filters = min(d.n_out, 2 * lanes)
     job.line.activation = activation
     job.line.slope = slope
     job.line.x = x
     job.line.w = weights
     job.line.bias = bias
     job.line.out = out
-    tasks = (d.n_out - 1) // job.line.n_filters + 1
-    parallel(tasks, dense_task, &job, workers)
+    job.line.sums = NULL
+    parallel(job.column_tasks * ((d.n - 1) // job.vectors + 1), dense_task, &job, job.workers)
+    if scratch is NULL:
+        aligned_free(own)
+    return DONE
 
 
 def dense(x, weights, bias, int activation, double slope, out):
@@ -115,7 +192,7 @@ def dense(x, weights, bias, int activation, double slope, out):
     cdef const char *weights_data
     cdef const char *bias_data = NULL
     cdef char *out_data = cnp.PyArray_BYTES(out)
-    cdef char *scratch
+    cdef char *wide
     cdef Dense d
     d.n, d.n_out = cnp.PyArray_DIM(out, 0), cnp.PyArray_DIM(out, 1)
     d.n_in = cnp.PyArray_DIM(weights, 0)
@@ -129,12 +206,12 @@ def dense(x, weights, bias, int activation, double slope, out):
         bias = carray(bias, type_num, d.n_out)
         bias_data = cnp.PyArray_BYTES(bias)
     with nogil:
-        scratch = <char *> aligned_alloc(dense_bytes(&d) + wide_bytes(&d))
-        if scratch is not NULL:
+        wide = <char *> aligned_alloc(wide_bytes(&d))
+        if wide is not NULL:
             if wide_bytes(&d):
-                widen(&d, weights_data, scratch + dense_bytes(&d))
-                weights_data = scratch + dense_bytes(&d)
-            run_dense(&d, x_data, weights_data, bias_data, activation, slope, out_data, scratch)
-            aligned_free(scratch)
-            outcome = DONE
+                widen(&d, weights_data, wide)
+                weights_data = wide
+            outcome = run_dense(&d, x_data, weights_data, bias_data, activation, slope, out_data,
+                                NULL)
+            aligned_free(wide)
     check(outcome)

@@ -341,7 +341,8 @@ cdef int run_layer(const Handle *h, const Filters *w, const char *x, const char 
     cdef char *maps = out
     cdef int outcome = DONE
     if layer.has_dense:
-        run_dense(&layer.dense, x, w.weights.data, bias, layer.activation, layer.slope, out, parts)
+        return run_dense(&layer.dense, x, w.weights.data, bias, layer.activation, layer.slope, out,
+                         parts)
     if layer.has_conv:
         if layer.has_pool:
             maps = parts

@@ -91,6 +91,23 @@ def test_one_row_has_the_bits_it_has_in_a_batch(rng):
         assert_same_bits(pycnn.dense(row, weights), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_out", [128, 256, 1024, 2048 + 64])
+@pytest.mark.parametrize("n_in", [63, 64, 65, 200])
+def test_rows_that_share_a_place_in_the_cache(rng, dtype, n_in, n_out):
+    """They are read some at a time, with the same bits for one vector or many, on any threads."""
+    x = rng.standard_normal((150, n_in)).astype(dtype)
+    weights = rng.standard_normal((n_in, n_out)).astype(dtype)
+    bias = rng.standard_normal(n_out).astype(dtype)
+    y = pycnn.dense(x, weights, bias, activation="relu")
+    bound = reference.dense_bound(x, weights, bias)
+    assert_within(y, np.maximum(reference.dense(x, weights, bias), 0), bound)
+    for n in (1, 2, 15):
+        assert_same_bits(pycnn.dense(x[:n], weights, bias, activation="relu"), y[:n])
+    with pycnn.config.threads(3):
+        assert_same_bits(pycnn.dense(x, weights, bias, activation="relu"), y)
+
+
 def test_out_may_overlap(rng):
     x = rng.standard_normal((6, 6))
     weights = rng.standard_normal((6, 6))

@@ -52,7 +52,8 @@ NAME(direct_store)(const pycnn_line *line, VECTOR (*sum)[2], T *out, const int p
 }
 
 static inline __attribute__((always_inline)) void
-NAME(direct_tile)(const pycnn_line *line, const T *x, T *out, const int pixels, const int vectors)
+NAME(direct_tile)(const pycnn_line *line, const T *x, const T *sums, T *out, const int pixels,
+                  const int vectors)
 {
     const ptrdiff_t x_step = line->x_step, w_step = line->w_step;
     VECTOR sum[TILE_PIXELS][2];
@@ -60,6 +61,10 @@ NAME(direct_tile)(const pycnn_line *line, const T *x, T *out, const int pixels, 
     UNROLL for (int p = 0; p < pixels; p++)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[p][v] = (VECTOR){0};
+    if (sums != NULL)
+        UNROLL for (int p = 0; p < pixels; p++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[p][v] = LOAD(sums + (p * vectors + v) * LANES);
 
     for (ptrdiff_t t = 0; t < line->n_taps; t++) {
         /* Every fifth pixel has a pointer of its own: one, two, three and four steps from it are
@@ -72,8 +77,10 @@ NAME(direct_tile)(const pycnn_line *line, const T *x, T *out, const int pixels, 
         const T *wt = (const T *)line->w + line->taps[t].w * w_step;
         for (ptrdiff_t k = 0; k < line->run; k++, wt += w_step) {
             VECTOR filter[2];
-            UNROLL for (int v = 0; v < vectors; v++)
+            UNROLL for (int v = 0; v < vectors; v++) {
                 filter[v] = LOAD(wt + v * LANES);
+                __builtin_prefetch(wt + line->w_ahead + v * LANES);
+            }
             UNROLL for (int p = 0; p < pixels; p++)
                 UNROLL for (int v = 0; v < vectors; v++)
                     sum[p][v] += xt[p / 5][p % 5 * x_step + k] * filter[v];
@@ -90,7 +97,7 @@ NAME(direct_tile)(const pycnn_line *line, const T *x, T *out, const int pixels, 
 static inline __attribute__((always_inline)) void
 NAME(direct_line)(const pycnn_line *line, const int vectors)
 {
-    const T *x = line->x;
+    const T *x = line->x, *sums = line->sums;
     T *out = line->out;
     /* Pixels a multiple of 4 KiB apart share the eight or twelve ways of one set of the L1 cache. */
     const int aliased = line->x_step * (ptrdiff_t)sizeof(T) % 4096 == 0;
@@ -101,7 +108,7 @@ NAME(direct_line)(const pycnn_line *line, const int vectors)
         switch (pixels) {
 #define CASE(n)                                                                                    \
     case n:                                                                                        \
-        NAME(direct_tile)(line, x, out, n, vectors);                                               \
+        NAME(direct_tile)(line, x, sums, out, n, vectors);                                         \
         break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if TILE_PIXELS > 6
@@ -110,6 +117,7 @@ NAME(direct_line)(const pycnn_line *line, const int vectors)
 #undef CASE
         }
         x += pixels * line->x_step;
+        sums += sums != NULL ? pixels * vectors * LANES : 0;
         out += pixels * line->out_step;
         left -= pixels;
     }

@@ -44,10 +44,13 @@ typedef struct {
     const void *w;            /* packed filters, [product][filter] */
     const void *bias;         /* one per output, in the packed filters' padded count */
     void *out;
+    const void *sums;         /* direct: where to go on from, a pixel's vectors beside each other; or
+                               * NULL, for zeros */
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
     ptrdiff_t run;            /* direct: products per tap */
     ptrdiff_t w_step;         /* direct, planes: elements from one product's filters to the next's */
+    ptrdiff_t w_ahead;        /* direct: elements from a product's filters to those to be fetched */
     ptrdiff_t n_pixels;
     ptrdiff_t n_filters;      /* outputs per pixel to store */
     ptrdiff_t x_step;         /* elements from one pixel to the next */
