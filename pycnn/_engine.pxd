@@ -56,7 +56,7 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
-    const int DEPTHWISE_ROWS, DEPTHWISE_BLOCK
+    const int DEPTHWISE_ROWS
 
     ctypedef struct pycnn_depthwise:
         const void *x

@@ -11,7 +11,7 @@ large the padding, and pixels outside the image are never multiplied by anything
 from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
 from pycnn._engine cimport (
-    DEPTHWISE_BLOCK, DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap,
+    DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap,
 )
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
@@ -150,8 +150,7 @@ cdef inline Py_ssize_t ring_bytes(const Geometry *g) noexcept nogil:
     cdef Py_ssize_t n_bytes
     if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 1024 != 0:
         return 0
-    n_bytes = ((g.y.kernel + g.y.stride) * g.x.size * DEPTHWISE_BLOCK * g.kernels.lanes
-               * g.itemsize)
+    n_bytes = (g.y.kernel + g.y.stride) * g.x.size * (g.ic + g.kernels.lanes) * g.itemsize
     return n_bytes if n_bytes <= RING_BYTES else 0
 
 

@@ -90,7 +90,7 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
  * image below the first tap, or NULL outside. */
 static inline __attribute__((always_inline)) void
 NAME(depthwise_tile)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step,
-                     ptrdiff_t column, ptrdiff_t at, ptrdiff_t channel, T *out, ptrdiff_t n_rows,
+                     ptrdiff_t column, ptrdiff_t channel, T *out, ptrdiff_t n_rows,
                      const int pixels, const int taps, const int stride)
 {
     const ptrdiff_t w_row = taps * d->channels, second = d->stride_y;
@@ -103,15 +103,15 @@ NAME(depthwise_tile)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x
         sum[0][p] = sum[1][p] = (VECTOR){0};
     for (; i < shared && i < d->taps_y; i++)
         if (rows[i])
-            NAME(depthwise_row)(d, rows[i] + at, x_step, column, w + i * w_row, NULL, sum, 0, 1,
+            NAME(depthwise_row)(d, rows[i] + channel, x_step, column, w + i * w_row, NULL, sum, 0, 1,
                                 pixels, taps, stride);
     for (; i < d->taps_y; i++)
         if (rows[i])
-            NAME(depthwise_row)(d, rows[i] + at, x_step, column, w + i * w_row,
+            NAME(depthwise_row)(d, rows[i] + channel, x_step, column, w + i * w_row,
                                 w + (i - second) * w_row, sum, 0, 2, pixels, taps, stride);
     for (i = i < second ? second : i; n_rows == 2 && i < second + d->taps_y; i++)
         if (rows[i])
-            NAME(depthwise_row)(d, rows[i] + at, x_step, column, NULL, w + (i - second) * w_row,
+            NAME(depthwise_row)(d, rows[i] + channel, x_step, column, NULL, w + (i - second) * w_row,
                                 sum, 1, 2, pixels, taps, stride);
     out += channel;
     NAME(depthwise_store)(sum[0], (const T *)d->bias + channel, out, d->channels, d->activation,
@@ -124,23 +124,22 @@ NAME(depthwise_tile)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x
 /* One or two rows of outputs; tiles are moved back where they would pass the end of a row, and
  * repeat some bits. */
 static inline __attribute__((always_inline)) void
-NAME(depthwise_pair)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step,
-                     ptrdiff_t first_channel, ptrdiff_t channels, T *out, ptrdiff_t n_rows,
-                     const int taps, const int stride)
+NAME(depthwise_pair)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, T *out,
+                     ptrdiff_t n_rows, const int taps, const int stride)
 {
     const ptrdiff_t columns = d->end_column - d->first_column;
     const ptrdiff_t wide = columns >= DEPTHWISE_PIXELS ? DEPTHWISE_PIXELS : 1;
     for (ptrdiff_t x = 0; x < columns; x += wide) {
         const ptrdiff_t first = x + wide <= columns ? x : columns - wide;
         const ptrdiff_t column = (d->first_column + first) * stride - d->left;
-        FOR_CHANNELS(channel, channels)
+        T *pixel = out + first * d->channels;
+        FOR_CHANNELS(channel, d->channels)
             if (wide > 1)
-                NAME(depthwise_tile)(d, rows, x_step, column, channel, first_channel + channel,
-                                     out + first * d->channels, n_rows, DEPTHWISE_PIXELS, taps,
-                                     stride);
+                NAME(depthwise_tile)(d, rows, x_step, column, channel, pixel, n_rows,
+                                     DEPTHWISE_PIXELS, taps, stride);
             else
-                NAME(depthwise_tile)(d, rows, x_step, column, channel, first_channel + channel,
-                                     out + first * d->channels, n_rows, 1, taps, stride);
+                NAME(depthwise_tile)(d, rows, x_step, column, channel, pixel, n_rows, 1, taps,
+                                     stride);
     }
 }
 
@@ -148,39 +147,32 @@ static inline __attribute__((always_inline)) void
 NAME(depthwise_block)(const pycnn_depthwise *d, const int taps, const int stride)
 {
     const ptrdiff_t held = d->taps_y + d->stride_y;
-    const ptrdiff_t block = d->ring ? DEPTHWISE_BLOCK * LANES : d->channels;
-    const ptrdiff_t x_step = block;
-    T *ring = d->ring;
+    const ptrdiff_t x_step = d->ring ? d->channels + LANES : d->channels;
+    const ptrdiff_t n_rows = d->end_row - d->first_row < 2 ? 1 : 2;
     const T *rows[DEPTHWISE_ROWS];
+    ptrdiff_t copied = 0;
 
-    for (ptrdiff_t channel = 0; channel < d->channels; channel += block) {
-        const T *image = (const T *)d->x + channel;
-        ptrdiff_t copied = 0;
-        for (ptrdiff_t y = d->first_row; y < d->end_row; y += 2) {
-            /* the last pair overlaps the one before, too */
-            const ptrdiff_t n_rows = d->end_row - d->first_row < 2 ? 1 : 2;
-            const ptrdiff_t first = y + n_rows <= d->end_row ? y : d->end_row - n_rows;
-            const ptrdiff_t top = first * d->stride_y - d->top;
-            copied = copied < top ? top : copied;
-            for (ptrdiff_t i = 0; i < held; i++) {
-                const ptrdiff_t row = top + i;
-                rows[i] = NULL;
-                if (row < 0 || row >= d->height)
-                    continue;
-                rows[i] = ring ? ring + row % held * d->width * block : image + row * d->x_row;
-                if (ring && row >= copied) {
-                    T *to = ring + row % held * d->width * block;
-                    for (ptrdiff_t x = 0; x < d->width; x++)
-                        UNROLL for (int v = 0; v < DEPTHWISE_BLOCK; v++)
-                            STORE(to + x * block + v * LANES,
-                                  LOAD(image + row * d->x_row + x * d->channels + v * LANES));
-                    copied = row + 1;
-                }
+    for (ptrdiff_t y = d->first_row; y < d->end_row; y += 2) {
+        /* the last pair overlaps the one before, too */
+        const ptrdiff_t first = y + n_rows <= d->end_row ? y : d->end_row - n_rows;
+        const ptrdiff_t top = first * d->stride_y - d->top;
+        copied = copied < top ? top : copied;
+        for (ptrdiff_t i = 0; i < held; i++) {
+            const ptrdiff_t row = top + i;
+            const int inside = row >= 0 && row < d->height;
+            const T *from = (const T *)d->x + (inside ? row * d->x_row : 0);
+            if (inside && d->ring) {
+                T *to = (T *)d->ring + row % held * d->width * x_step;
+                for (ptrdiff_t x = 0; row >= copied && x < d->width; x++)
+                    FOR_CHANNELS(channel, d->channels)
+                        STORE(to + x * x_step + channel, LOAD(from + x * d->channels + channel));
+                copied = copied > row ? copied : row + 1;
+                from = to;
             }
-            NAME(depthwise_pair)(d, rows, x_step, channel, block,
-                                 (T *)d->out + (first - d->first_row) * d->out_row, n_rows, taps,
-                                 stride);
+            rows[i] = inside ? from : NULL;
         }
+        NAME(depthwise_pair)(d, rows, x_step, (T *)d->out + (first - d->first_row) * d->out_row,
+                             n_rows, taps, stride);
     }
 }
 

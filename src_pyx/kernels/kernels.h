@@ -61,15 +61,13 @@ typedef struct {
 
 /* A block of outputs of a depthwise convolution of one image, every filter in one channel. */
 #define DEPTHWISE_ROWS 9      /* what taps_y + stride_y may be */
-#define DEPTHWISE_BLOCK 4     /* vectors of a pixel that the ring holds at a time */
 typedef struct {
     const void *x;            /* the image, height x width x channels; at least a vector of them */
     const void *w;            /* [tap][channel] */
     const void *bias;
     void *out;                /* the first output of the block */
-    void *ring;               /* NULL, or taps_y + stride_y rows of width pixels, a block of vectors
-                               * each, for images whose pixels fall into few sets of the cache; the
-                               * channels are whole blocks then */
+    void *ring;               /* NULL, or taps_y + stride_y rows of width pixels, each with a vector
+                               * to spare, for images whose pixels fall into few sets of the cache */
     ptrdiff_t height, width, channels;
     ptrdiff_t first_row, end_row, first_column, end_column;  /* outputs */
     ptrdiff_t top, left;      /* padding */
