@@ -2,7 +2,7 @@
 
     out[n, o] = act(bias[o] + sum over k of x[n, k] * weights[k, o])
 
-One vector, and a few, are bound by reading the weights once; many by the tiles of `direct`.
+A few vectors are bound by reading the weights once, many by the tiles of `direct`.
 """
 
 cimport numpy as cnp
@@ -11,8 +11,8 @@ from libc.string cimport memcpy, memset
 from pycnn._conv cimport carray
 from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of, parallel,
-    pycnn_line, pycnn_tap, type_index,
+    DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
+    parallel, pycnn_line, pycnn_tap, type_index,
 )
 
 cnp.import_array()

@@ -81,6 +81,17 @@ def test_every_number_of_depthwise_channels(rng, dtype, multiplier):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [128, 256, 512])
+def test_depthwise_channels_that_share_a_place_in_the_cache(rng, dtype, n):
+    """Rows are copied first."""
+    for size in (3, 5):
+        for stride, padding in [(1, "same"), (2, 1), ((2, 1), ((3, 0), (0, 4)))]:
+            for height, width in [(5, 5), (6, 7), (9, 16)]:
+                kwargs = {"groups": n, "stride": stride, "padding": padding}
+                check(rng, dtype, (2, height, width, n), (n, size, size, 1), **kwargs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("groups", [2, 3])
 def test_every_number_of_channels_and_filters_in_a_group(rng, dtype, groups):
     for n in range(1, 35):
