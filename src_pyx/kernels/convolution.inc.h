@@ -18,16 +18,14 @@
 
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
 
-/* relu keeps what is positive, and NaN. */
 static inline __attribute__((always_inline)) VECTOR
 NAME(activate)(VECTOR v, int activation, T slope)
 {
     if (activation == PYCNN_LINEAR)
         return v;
     if (activation == PYCNN_RELU)
-        return MAXIMUM((VECTOR){0}, v) + 0;     /* -0 becomes 0 */
-    const NAME(mask) keep = (v > 0) | (v != v);
-    return (VECTOR)(((NAME(mask))v & keep) | ((NAME(mask))(v * slope) & ~keep));
+        return NAME(rectify)(v, 0, 0);
+    return NAME(rectify)(v, 1, slope);
 }
 
 /* ---- direct ---------------------------------------------------------------------------------- */
@@ -248,7 +246,8 @@ static void NAME(multiply)(const pycnn_line *line)
                                       (T)line->slope));
     for (; f < line->n_filters; f++) {
         const T y = out[f] + bias[f];
-        const int keep = y > 0 || y != y || line->activation == PYCNN_LINEAR;
-        out[f] = keep ? y : line->activation == PYCNN_RELU ? 0 : y * (T)line->slope;
+        out[f] = line->activation == PYCNN_LINEAR
+                     ? y
+                     : NAME(rectify_one)(y, line->activation == PYCNN_LEAKY_RELU, (T)line->slope);
     }
 }

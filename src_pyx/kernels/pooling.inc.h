@@ -176,24 +176,6 @@ static void NAME(mean_windows)(const pycnn_windows *w)
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
-/* What is positive, and NaN, stays; the rest is multiplied by the slope, without `leaky` by 0. */
-INLINE T NAME(rectify_one)(T x, const int leaky, T slope)
-{
-    return x <= 0 ? (T)(leaky ? x * slope : 0) : x;
-}
-
-INLINE VECTOR NAME(rectify)(VECTOR x, const int leaky, T slope)
-{
-#if IS_FLOAT
-    const NAME(mask) keep = (x > 0) | (x != x);
-    if (leaky)
-        return (VECTOR)(((NAME(mask))x & keep) | ((NAME(mask))(x * slope) & ~keep));
-#else
-    const NAME(mask) keep = x > 0;
-#endif
-    return (VECTOR)((NAME(mask))x & keep);
-}
-
 INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, const int leaky, T slope)
 {
     ptrdiff_t i = 0;

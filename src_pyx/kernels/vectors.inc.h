@@ -77,3 +77,25 @@ NAME(pick)(const VECTOR *x, const int count, const int first, const int step)
     }
     return picked;
 }
+
+/* What is positive, and NaN, stays; the rest is multiplied by the slope, without `leaky` by 0. */
+static inline __attribute__((always_inline)) T
+NAME(rectify_one)(T x, const int leaky, T slope)
+{
+    return x <= 0 ? (T)(leaky ? x * slope : 0) : x;
+}
+
+static inline __attribute__((always_inline)) VECTOR
+NAME(rectify)(VECTOR x, const int leaky, T slope)
+{
+#if IS_FLOAT
+    const NAME(mask) keep = (x > 0) | (x != x);
+    if (leaky)
+        return (VECTOR)(((NAME(mask))x & keep) | ((NAME(mask))(x * slope) & ~keep));
+    return MAXIMUM((VECTOR){0}, x) + 0;     /* -0 becomes 0 */
+#else
+    (void)leaky;
+    (void)slope;
+    return (VECTOR)((NAME(mask))x & (x > 0));
+#endif
+}

@@ -156,18 +156,19 @@ static void NAME(winograd_pack)(const void *w, ptrdiff_t channels, ptrdiff_t fil
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* Fetches what the next tile of the row reads and this one does not. */
+/* With `ahead`, fetches what the next tile of the row reads and this one does not. */
 static inline __attribute__((always_inline)) void
 NAME(winograd_input_vector)(const T *x, ptrdiff_t row, ptrdiff_t pixel, T *v, ptrdiff_t position,
-                            const int m)
+                            const int ahead, const int m)
 {
     const int n = m + 2;
     VECTOR d[6 * 6];
     UNROLL for (int j = 0; j < n; j++) {
         UNROLL for (int i = 0; i < n; i++)
             d[i * n + j] = LOAD(x + i * row + j * pixel);
-        UNROLL for (int i = 0; i < n && j >= 2; i++)
-            __builtin_prefetch(x + i * row + (m + j) * pixel, 0, 2);
+        if (ahead && j >= 2)
+            UNROLL for (int i = 0; i < n; i++)
+                __builtin_prefetch(x + i * row + (m + j) * pixel, 0, 2);
         NAME(winograd_b)(d + j, n, m);
     }
     UNROLL for (int i = 0; i < n; i++) {
@@ -187,7 +188,7 @@ NAME(winograd_input)(const pycnn_winograd *c, const T *image, ptrdiff_t y, ptrdi
     const ptrdiff_t left = c->channels - channel;
     if (y >= 0 && x >= 0 && y + n <= c->height && x + n <= c->width && left >= LANES) {
         NAME(winograd_input_vector)(source + y * c->x_row + x * c->channels, c->x_row, c->channels,
-                                    v, position, m);
+                                    v, position, 1, m);
         return;
     }
     T patch[6 * 6 * LANES] = {0};
@@ -199,7 +200,7 @@ NAME(winograd_input)(const pycnn_winograd *c, const T *image, ptrdiff_t y, ptrdi
             else
                 memcpy(patch + (i * n + j) * LANES, pixel, (size_t)left * sizeof(T));
         }
-    NAME(winograd_input_vector)(patch, n * LANES, LANES, v, position, m);
+    NAME(winograd_input_vector)(patch, n * LANES, LANES, v, position, 0, m);
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
