@@ -190,6 +190,7 @@ def fail_in_python(shim):
     x, grey = rng.random((16, 16, 32), FLOAT), rng.random((60, 50))
     spotted = np.where(x > 0.99, np.inf, x)
     filters = rng.random((32, 3, 3, 32), FLOAT)
+    matrix = rng.random((7 * 7 * 32, 7), FLOAT)
     calls = [
         lambda: pycnn.conv2d(x, filters),
         lambda: pycnn.conv2d(grey, rng.random((2, 3, 3))),
@@ -201,8 +202,17 @@ def fail_in_python(shim):
         lambda: pycnn.dense(grey, grey.T),
         lambda: pycnn.Conv2D.from_arrays(filters, precision="high")(spotted),
         lambda: pycnn.Sequential([pycnn.Conv2D.from_arrays(filters), pycnn.ReLU()])(x),
+        lambda: pycnn.Sequential(
+            [
+                pycnn.Conv2D.from_arrays(filters, precision="high"),
+                pycnn.MaxPool2D(),
+                pycnn.Flatten(),
+                pycnn.Dense.from_arrays(matrix),
+                pycnn.Dense.from_arrays(matrix[: matrix.shape[1]]),
+            ]
+        )(np.stack([x, spotted])),
     ]
-    plans = (pycnn.convolution._plan, pycnn.pool._plan, pycnn.stage._stage_plan)
+    plans = (pycnn.convolution._conv_plan, pycnn.pool._plan, pycnn.stage._stage_plan)
 
     def forget():
         for plan in plans:
