@@ -201,8 +201,17 @@ def fail_in_python(shim):
         lambda: pycnn.dense(grey, grey.T),
         lambda: pycnn.Conv2D.from_arrays(filters, precision="high")(spotted),
         lambda: pycnn.Sequential([pycnn.Conv2D.from_arrays(filters), pycnn.ReLU()])(x),
+        lambda: pycnn.Sequential(
+            [
+                pycnn.Conv2D.from_arrays(filters, precision="high"),
+                pycnn.Conv2D.from_arrays(filters),
+                pycnn.MaxPool2D(),
+                pycnn.Flatten(),
+                pycnn.Dense.from_arrays(rng.random((1152, 3), FLOAT)),
+            ]
+        )(np.stack([x, spotted])),
     ]
-    plans = (pycnn.convolution._plan, pycnn.pool._plan, pycnn.stage._stage_plan)
+    plans = (pycnn.convolution._conv_plan, pycnn.pool._plan, pycnn.stage._stage_plan)
 
     def forget():
         for plan in plans:
