@@ -117,6 +117,11 @@ def allocate(shape: Shape, dtype: DType, func: str) -> Array:
         ) from None
 
 
+def frozen(array: Array) -> Array:
+    """A copy in C order, over bytes: nobody can make it writeable, or resize it under a pointer."""
+    return np.ndarray(array.shape, array.dtype, array.tobytes() or b"\0")
+
+
 def out_of_memory(func: str, error: MemoryError) -> MemoryError:
     """The MemoryError of a call under the name of its function, not of one it called."""
     return MemoryError(f"{func}: {str(error).rpartition(': ')[2] or 'out of memory'}")

@@ -80,9 +80,7 @@ class PackedFilters(Generic[_Scalar_co]):
     def __init__(self, filters: ArrayLike) -> None:
         array = _checks.as_array(filters, "PackedFilters", "filters")
         try:
-            # Over bytes, so that nobody can make it writeable or resize it under the packed copies.
-            base = np.frombuffer(array.tobytes() or b"\0", np.uint8)
-            self._array = np.ndarray(array.shape, array.dtype, base)
+            self._array = _checks.frozen(array)
         except MemoryError as error:
             raise _checks.out_of_memory("PackedFilters", error) from None
         self._layouts: dict[object, _conv.Packed] = {}

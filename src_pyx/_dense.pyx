@@ -23,8 +23,11 @@ cdef Py_ssize_t ROWS = 64
 cdef Py_ssize_t ROWS_AHEAD = 8
 # What the sums of a thread should take of the second-level cache.
 cdef Py_ssize_t SUMS_BYTES = 256 * 1024
-# The bias of sums that go on: two of the widest vectors.
-cdef double[16] ZEROS
+# The bias of sums that go on, two of the widest vectors: x + -0 is x, also where that is -0.
+cdef float[32] NOTHING_f32
+cdef double[16] NOTHING_f64
+NOTHING_f32[:] = [-0.0] * 32
+NOTHING_f64[:] = [-0.0] * 16
 
 
 cdef void plan_dense(Dense *d, int type) noexcept nogil:
@@ -112,6 +115,7 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef const char *x = <const char *> line.x + vector * d.n_in * d.itemsize
     cdef char *out = <char *> line.out + vector * d.n_out * d.itemsize
     cdef char *sums
+    cdef const void *nothing = <void *> NOTHING_f32 if d.itemsize == 4 else <void *> NOTHING_f64
     if d.alone:
         line.n_filters = last - first
         line.w = <const char *> line.w + first * d.itemsize
@@ -131,7 +135,7 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
             line.sums = sums if block > 0 else NULL
             if block < n_blocks - 1:
                 line.out, line.out_step, line.n_filters = sums, padded, padded
-                line.bias, line.activation = ZEROS, PYCNN_LINEAR
+                line.bias, line.activation = nothing, PYCNN_LINEAR
             else:
                 line.out, line.out_step, line.n_filters = out + at * d.itemsize, d.n_out, panel
                 line.bias = <const char *> job.line.bias + at * d.itemsize

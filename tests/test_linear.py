@@ -92,6 +92,18 @@ def test_one_row_has_the_bits_it_has_in_a_batch(rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_sign_of_a_zero_does_not_depend_on_the_batch(dtype):
+    """The first product is too small for the dtype, and negative; a sum may wait in between."""
+    tiny = np.finfo(dtype).tiny
+    weights = np.full((128, 256), -0.0, dtype)
+    weights[0] = -tiny
+    x = np.zeros((3, 128), dtype)
+    x[:, 0] = tiny
+    y = pycnn.dense(x, weights, np.full(256, -0.0, dtype))
+    assert_same_bits(pycnn.dense(x[:1], weights, np.full(256, -0.0, dtype)), y[:1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n_out", [128, 256, 1024, 2048 + 64])
 @pytest.mark.parametrize("n_in", [63, 64, 65, 200])
 def test_rows_that_share_a_place_in_the_cache(rng, dtype, n_in, n_out):

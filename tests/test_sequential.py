@@ -5,6 +5,7 @@ import itertools
 import pickle
 import sys
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -317,6 +318,62 @@ def test_predict_reads_a_generator_a_batch_at_a_time():
     run, net._run = net._run, lambda batch: seen.append(len(asked)) or run(batch)
     np.testing.assert_array_equal(net.predict(samples(), 4)[:, 0], np.arange(10))
     assert seen == [4, 8, 10]
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_of_whole_arrays_follow_layers_in_a_row(rng, end, pool, dtype):
+    layers = [
+        Conv2D(6, 3, activation="relu", seed=0),
+        Conv2D(16, 3, activation="sigmoid", seed=1),
+        *([MaxPool2D()] if pool else []),
+        Conv2D(8, 3, seed=2),
+        Flatten(),
+        Flatten(),
+        Dense(20, activation=end, seed=3),
+        Dense(5, activation="relu", seed=4),
+        Dense(3, activation=end, seed=5),
+    ]
+    net = Sequential(layers, input_shape=(12, 12, 1))
+    for n in (1, 4):
+        x = rng.standard_normal((n, 12, 12, 1)).astype(dtype)
+        *_, expected = net.feature_maps(x).values()
+        assert_same_bits(net(x), expected)
+
+
+def test_batches_of_all_sizes_share_the_weights_in_another_dtype():
+    net = Sequential([Dense(1000, seed=0), Dense(40, seed=1)], input_shape=(1000,))
+    x = np.ones((9, 1000))
+    tracemalloc.start()
+    for n in range(1, 8):
+        net(x[:n])
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1.5 * x.itemsize * sum(layer.weights.size for layer in net)
+
+
+def test_weights_that_were_replaced_are_not_kept():
+    net = Sequential([Dense(30, seed=0), Dense(2, seed=1)], input_shape=(8,))
+    x = np.ones((6, 8), np.float32)
+    old = []
+    for n in (1, 2, 3, 2, 4, 5):
+        net(x[:n])
+        old.append(weakref.ref(net[0].weights))
+        net[0].weights = 2 * net[0].weights
+    net(x)
+    assert all(ref() is None for ref in old)
+
+
+def test_weights_cannot_be_changed_or_moved_under_the_engine():
+    net = Sequential([Dense(30, seed=0), BatchNorm(), Dense(2, seed=1)], input_shape=(8,))
+    net(np.ones((2, 8), np.float32))
+    for layer in net:
+        for array in layer.arrays.values():
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                array.flags.writeable = True
+            with pytest.raises(ValueError, match="own"):
+                array.resize((1,), refcheck=False)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pycnn import _chain, _checks
-from pycnn.activations import EPILOGUES
+from pycnn.activations import EPILOGUES, apply
 from pycnn.convolution import _conv_plan, conv2d
 from pycnn.layers.convolution import Conv2D
 from pycnn.layers.linear import flattened
@@ -77,20 +77,33 @@ class Call:
                 x = layer._forward(x)
             return x
         images = x[..., None] if self._grey else x
-        return self._function(images, made.packed, made.bias, **self._keywords)
+        weights = made.weights if self._options is None else made.packed
+        return self._function(images, weights, made.bias, **self._keywords)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the activation, of whole arrays, can only follow what the engine computes."""
+        return self.activation not in EPILOGUES
+
+    @property
+    def links(self) -> bool:
+        """Whether a chain may hold the call."""
+        return self._pool is None or not self.is_last
 
     def link(
         self, made: Parameters, shape: Shape, dtype: DType
     ) -> tuple[Shape, _chain._Link] | None:
         """The call as a chain makes it for a batch of a shape, behind the shape of its result.
 
-        None where it must be made otherwise.
+        None where it must be made otherwise. A call that `is_last` is linear in a chain.
         """
-        if self.activation not in EPILOGUES:
-            return None
-        code, slope = EPILOGUES[self.activation]
+        code, slope = EPILOGUES.get(self.activation, EPILOGUES[None])
         if self._options is None:
-            weights = made.packed
+            # The chains for all sizes of batches share one copy in another dtype.
+            weights = made.packed.get(dtype)
+            if weights is None:
+                cast = made.weights.astype(dtype, copy=False)
+                weights = made.packed.setdefault(dtype, cast)
             return (shape[0], weights.shape[1]), (None, weights, made.bias, code, slope)
         x_shape = (*shape, 1) if self._grey else shape
         out, plan = _conv_plan("conv2d", x_shape, made.packed.shape, dtype, **self._options)
@@ -123,13 +136,16 @@ class _Chained:
         self._steps = steps
         self._calls = [step for step in steps if isinstance(step, Call)]
         self._made: dict[tuple[int, DType], _Made] = {}
+        # What is left to do behind the chain.
+        self._activation = self._calls[-1].activation if self._calls[-1].is_last else None
 
     def __call__(self, x: Array) -> Array:
         key = len(x), x.dtype
         made = self._made.get(key)
         if made is None or not self._is_current(made, x.dtype):
-            if len(self._made) >= _MAX_CHAINS:
-                self._made = {}  # a new one: other threads may be looking
+            # A new one, as other threads may be looking; others than these would keep old weights.
+            kept = {k: m for k, m in list(self._made.items()) if self._is_current(m, k[1])}
+            self._made = kept if len(kept) < _MAX_CHAINS else {}
             made = self._made[key] = self._make(x.shape, x.dtype)
         if made.chain is None:
             for step in self._steps:
@@ -138,6 +154,8 @@ class _Chained:
         result = _checks.allocate(made.shape, made.dtype, "Sequential")
         try:
             _chain.run_chain(made.chain, x, result)
+            if self._activation is not None:
+                apply(self._activation, result)
         except MemoryError as error:
             raise _checks.out_of_memory("Sequential", error) from None
         return result
@@ -155,19 +173,19 @@ class _Chained:
         parameters = [first.parameters(x_dtype)]
         dtype = x_dtype
         if parameters[0] is not None:
-            dtype = _checks.compute_dtype(x_dtype, parameters[0].packed.dtype, "Sequential")
+            dtype = _checks.compute_dtype(x_dtype, parameters[0].weights.dtype, "Sequential")
         parameters += [call.parameters(dtype) for call in others]
         links = []
-        for call, made in zip(self._calls, parameters, strict=True):
-            found = None
-            if made is not None and shape[0] > 0:
-                widest = _checks.compute_dtype(dtype, made.packed.dtype, "Sequential")
-                found = call.link(made, shape, dtype) if widest == dtype else None
-            if found is None:
-                return _Made(parameters, dtype, shape, None)
-            shape, link = found
-            links.append(link)
         try:
+            for call, made in zip(self._calls, parameters, strict=True):
+                found = None
+                if made is not None and shape[0] > 0:
+                    widest = _checks.compute_dtype(dtype, made.weights.dtype, "Sequential")
+                    found = call.link(made, shape, dtype) if widest == dtype else None
+                if found is None:
+                    return _Made(parameters, dtype, shape, None)
+                shape, link = found
+                links.append(link)
             chain = _chain.Chain(dtype.num, shape[0], links)
         except MemoryError as error:
             raise _checks.out_of_memory("Sequential", error) from None
@@ -178,14 +196,22 @@ def chained(steps: Iterable[Step]) -> list[Step]:
     """The steps, with those in a row that one call of the engine can make joined to one."""
     joined: list[Step] = []
     row: list[Step] = []
-    for step in [*steps, None]:
-        if isinstance(step, Call) or (row and step is flattened):
-            row.append(step)
+    for step in steps:
+        call = step if isinstance(step, Call) and step.links else None
+        if call is None and not (row and step is flattened):
+            joined += [*_joined(row), step]
+            row = []
             continue
-        calls = row[:-1] if row and row[-1] is flattened else row
-        joined += [_Chained(calls)] if len(calls) > 1 else calls
-        joined += row[len(calls) :]
-        row = []
-        if step is not None:
-            joined.append(step)
-    return joined
+        row.append(step)
+        if call is not None and call.is_last:
+            joined += _joined(row)
+            row = []
+    return joined + _joined(row)
+
+
+def _joined(row: list[Step]) -> list[Step]:
+    """One step where there are several calls, and the flattenings behind the last."""
+    calls = list(row)
+    while calls and calls[-1] is flattened:
+        calls.pop()
+    return [_Chained(calls), *row[len(calls) :]] if len(calls) > 1 else row

@@ -16,8 +16,6 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pycnn import _checks
 from pycnn.layers._summary import Row
 
@@ -350,10 +348,3 @@ def padding(value: object, who: str) -> Any:
     if (top, left) != (bottom, right):
         return canonical
     return top if top == left else (top, left)
-
-
-def frozen(array: Array) -> Array:
-    """A read-only copy."""
-    copied = np.array(array, order="C")
-    copied.flags.writeable = False
-    return copied

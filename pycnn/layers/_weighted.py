@@ -22,7 +22,7 @@ class Parameters(NamedTuple):
 
     weights: Array
     bias: Array | None
-    packed: Any
+    packed: Any  # PackedFilters, or by dtype the matrices that chains have made of `weights`
 
 
 class Weighted(_layer.Layer):
@@ -80,7 +80,8 @@ class Weighted(_layer.Layer):
 
     @property
     def parameters(self) -> Parameters | None:
-        return self._given or self._drawn
+        # Another thread may give some, and drop those drawn, between the first and the second look.
+        return self._given or self._drawn or self._given
 
     @property
     def built(self) -> bool:
@@ -121,6 +122,7 @@ class Weighted(_layer.Layer):
 
     def _give(self, weights: ArrayLike, bias: ArrayLike | None, who: str) -> None:
         self._given = self._checked(weights, bias, who)
+        self._drawn = None
 
     def _checked(self, weights: ArrayLike, bias: ArrayLike | None, who: str) -> Parameters:
         array = _checks.as_array(weights, who, self.weights_name)
@@ -138,7 +140,7 @@ class Weighted(_layer.Layer):
                 f"use_bias={self.use_bias}"
             )
         try:
-            return self._pack(array, None if bias is None else _layer.frozen(bias))
+            return self._pack(array, None if bias is None else _checks.frozen(bias))
         except MemoryError as error:
             raise _checks.out_of_memory(who, error) from None
 

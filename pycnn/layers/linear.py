@@ -139,8 +139,7 @@ class Dense(Weighted, loadable=True):
 
     @staticmethod
     def _pack(weights: Array, bias: Array | None) -> Parameters:
-        copied = _layer.frozen(weights)
-        return Parameters(copied, bias, copied)
+        return Parameters(_checks.frozen(weights), bias, {})
 
     def _sample_ndim(self, ndim: int) -> int:
         return 1
@@ -163,7 +162,7 @@ class Dense(Weighted, loadable=True):
         return shape[0] * self.n_outputs
 
     def _forward(self, x: Array) -> Array:
-        _, bias, weights = self.parameters_for(x.dtype)
+        weights, bias, _ = self.parameters_for(x.dtype)
         return dense(x, weights, bias, activation=self.activation)
 
 

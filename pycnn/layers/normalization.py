@@ -170,7 +170,7 @@ class BatchNorm(Elementwise, loadable=True):
                     f"{who}: {name} has shape {arrays[name].shape}; expected one number per "
                     f"channel, as gamma has (gamma.shape={shape})"
                 )
-        gamma, beta, mean, variance = (_layer.frozen(arrays[name]) for name in _NAMES)
+        gamma, beta, mean, variance = (_checks.frozen(arrays[name]) for name in _NAMES)
         if (variance < 0).any():
             raise ValueError(
                 f"{who}: variance has negative numbers, down to {np.nanmin(variance):g}"
