@@ -49,8 +49,7 @@ def save_models():
     )
     good[1].weights = np.full((16, 2), np.nan)
     good.save("nan.npz")
-    monkeypatch = pytest.MonkeyPatch()
-    with monkeypatch.context() as context:
+    with pytest.MonkeyPatch.context() as context:
         context.setattr("pycnn._model_files.VERSION", int("9" * 4000))
         good.save("future.npz")
     config, arrays = read_model("good.npz")

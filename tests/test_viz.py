@@ -404,7 +404,7 @@ def test_wrong_arguments_are_named(call, error, sentence):
 def test_pyplot_is_never_loaded(tmp_path):
     program = """
         import sys, numpy as np, pycnn
-        from pycnn import _panels, viz
+        from pycnn import viz
         assert "matplotlib" not in sys.modules
         viz.plot_feature_maps(np.eye(4))
         viz.plot_filters(np.ones((2, 3, 3)))

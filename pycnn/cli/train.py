@@ -175,18 +175,13 @@ def _targets(arguments: argparse.Namespace) -> list[Path]:
 @contextlib.contextmanager
 def _warnings_as_notes() -> Iterator[None]:
     """What the libraries warn of, in the form of the program's own remarks, each once."""
-    told = set()
-
-    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
-        line = str(message).split("\n")[0]
-        if line not in told:
-            told.add(line)
-            note(line)
-
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warnings.showwarning = tell
-        yield
+        try:
+            yield
+        finally:
+            for line in dict.fromkeys(str(warning.message).split("\n")[0] for warning in caught):
+                note(line)
 
 
 def _report(what: str, result: str, start: float | None = None) -> None:
