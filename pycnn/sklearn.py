@@ -205,6 +205,8 @@ class ConvFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ValueError, TypeError
             Parameters out of range or of other types; images that do not fit `image_shape` or the
             filters; sparse or complex X, NaN or infinity.
+        MemoryError
+            As `learn_filters`.
         """
         self._check_choices()
         grid = _checks.pair(self.pool_grid, "ConvFeatures", "pool_grid")

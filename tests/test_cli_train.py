@@ -190,7 +190,7 @@ def test_any_name_of_a_class(capsys):
     out, err = capsys.readouterr()
     assert "'a\\nb'" in out
     assert "\x1b" not in out
-    assert re.fullmatch("pycnn: the font of [^\n]+ 1 name[^\n]+\n", err)
+    assert re.fullmatch("pycnn: the font of [^\n]+ 1 of the 6 classes[^\n]+\n", err)
     assert set(pycnn.Sequential.load("m.npz").metadata["classes"]) == set(names)
     assert cli.main(["classify", "m.npz", "f/$\\frac$/0.png"]) == 0
     out, _ = capsys.readouterr()
@@ -260,7 +260,7 @@ def test_the_confusion_matrix_is_that_of_the_predictions():
 def test_names_that_cannot_be_drawn_become_numbers_with_one_remark():
     truth = np.arange(6) % 3
     names = ["\u732b\u732b", "caf\xe9", "\u72ac"]
-    with pytest.warns(UserWarning, match="lacks letters of 2 names .* 'class 1'") as caught:
+    with pytest.warns(UserWarning, match="names of 2 of the 3 classes.* 'class 1'") as caught:
         figure = plot_confusion(truth, truth, names)
     assert len(caught) == 1
     draw(figure)

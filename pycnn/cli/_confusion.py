@@ -84,8 +84,9 @@ def _labels(classes: list[str]) -> list[str]:
             lacking.append(labels[-1])
     if lacking:
         warnings.warn(
-            f"the font of the confusion matrix lacks letters of {len(lacking)} names of classes; "
-            f"there they have numbers, in the order above: {lacking[0]!r} and so on",
+            "the font of the confusion matrix lacks letters in the names of "
+            f"{len(lacking)} of the {len(classes)} classes; there they have numbers, in the order "
+            f"above, the first {lacking[0]!r}",
             stacklevel=2,
         )
     return labels
