@@ -433,7 +433,7 @@ def test_interrupted_while_learning(line):
     Path("m.npz").write_text("old")
     command = ("train", "stripes", "-o", "m.npz", "--confusion", "m.png", "--filters", "2000")
     status, out, err = interrupt_after(line, *command)
-    assert (status, err) == (130, "pycnn: interrupted\n")
+    assert (status, err.splitlines()[-1]) == (130, "pycnn: interrupted")
     assert "wrote" not in out
     assert listing() == ["m.npz", *listing_of_folder()]
     assert Path("m.npz").read_text() == "old"
