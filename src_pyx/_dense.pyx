@@ -100,7 +100,8 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     """Tasks count columns fastest, then vectors.
 
     Panels of two vectors of outputs; the last one steps back over its neighbour. Where not all rows
-    of the matrix are read together, what they add up to waits in `sums`, panel after panel.
+    of the matrix are read together, what they add up to waits in `sums`, panel after panel: such
+    rows are far longer than a panel.
     """
     cdef Job *job = <Job *> context
     cdef const Dense *d = job.layer
@@ -109,7 +110,6 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef Py_ssize_t last = min(first + job.columns, d.n_out)
     cdef Py_ssize_t vector = task // job.column_tasks * job.vectors
     cdef Py_ssize_t panel = min(d.n_out, 2 * d.kernels.lanes)
-    cdef Py_ssize_t padded = min(d.width, 2 * d.kernels.lanes)
     cdef Py_ssize_t n_blocks = (d.n_in - 1) // job.rows + 1 if d.n_in > 0 else 1
     cdef Py_ssize_t block, k, i, at
     cdef const char *x = <const char *> line.x + vector * d.n_in * d.itemsize
@@ -124,6 +124,7 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
         d.kernels.multiply(&line)
         return
     line.n_pixels = min(job.vectors, d.n - vector)
+    line.n_filters = panel
     for block in range(n_blocks):
         k = block * job.rows
         line.run = min(job.rows, d.n_in - k)
@@ -134,14 +135,14 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
             line.w = <const char *> job.line.w + (k * d.width + at) * d.itemsize
             line.sums = sums if block > 0 else NULL
             if block < n_blocks - 1:
-                line.out, line.out_step, line.n_filters = sums, padded, padded
+                line.out, line.out_step = sums, panel
                 line.bias, line.activation = nothing, PYCNN_LINEAR
             else:
-                line.out, line.out_step, line.n_filters = out + at * d.itemsize, d.n_out, panel
+                line.out, line.out_step = out + at * d.itemsize, d.n_out
                 line.bias = <const char *> job.line.bias + at * d.itemsize
                 line.activation = job.line.activation
             d.kernels.direct(&line)
-            sums += line.n_pixels * padded * d.itemsize
+            sums += line.n_pixels * panel * d.itemsize
 
 
 cdef int run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
