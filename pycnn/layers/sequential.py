@@ -373,8 +373,7 @@ class Sequential(_layer.Layer, loadable=True):
 
     def _is_sample(self, x: Array) -> bool:
         """Whether `x` is one sample, not a batch."""
-        ndim = None if self.input_shape is None else len(self.input_shape)
-        ndim = ndim or self._sample_ndim(x.ndim) or self._usual_ndim(x.ndim)
+        ndim = self._known_ndim(x.ndim) or self._usual_ndim(x.ndim)
         if x.ndim not in (ndim, ndim + 1):
             raise ValueError(
                 f"{self._who}: x has {x.ndim} dimensions; expected {ndim}, or {ndim + 1} for a "
@@ -382,10 +381,14 @@ class Sequential(_layer.Layer, loadable=True):
             )
         return x.ndim == ndim
 
+    def _known_ndim(self, ndim: int) -> int | None:
+        """Dimensions of a sample, by the shape built for or the layers; None where neither says."""
+        return len(self.input_shape or ()) or self._sample_ndim(ndim)
+
     def _batch(self, batch: Array, who: str) -> Array:
         """A batch for `predict`; the usual mistake is a single sample."""
         shape = batch.shape[1:]
-        ndim = len(self.input_shape or ()) or self._sample_ndim(len(shape))
+        ndim = self._known_ndim(len(shape))
         if ndim is not None and len(shape) != ndim:
             hint = "; give a single one as X[None]" if len(shape) == ndim - 1 else ""
             raise ValueError(
