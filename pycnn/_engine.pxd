@@ -56,6 +56,23 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
+    const int PLANES_FILTERS
+
+    ctypedef struct pycnn_planes:
+        const void *x
+        const void *w
+        const void *bias
+        void *out
+        const Py_ssize_t *taps
+        Py_ssize_t n_taps, taps_y
+        Py_ssize_t tap_row, w_row
+        Py_ssize_t w_step
+        Py_ssize_t n_rows, n_pixels, n_filters
+        Py_ssize_t x_row, out_row
+        Py_ssize_t out_plane, out_step
+        int activation
+        double slope
+
     const int DEPTHWISE_ROWS
 
     ctypedef struct pycnn_depthwise:
@@ -103,7 +120,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t direct_pixels
         void (*direct)(const pycnn_line *) noexcept nogil
         void (*multiply)(const pycnn_line *) noexcept nogil
-        void (*planes)(const pycnn_line *) noexcept nogil
+        void (*planes)(const pycnn_planes *) noexcept nogil
         void (*depthwise_line)(const pycnn_line *) noexcept nogil
         void (*depthwise_rows)(const pycnn_depthwise *) noexcept nogil
         void (*winograd_pack)(const void *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil

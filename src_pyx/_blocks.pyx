@@ -180,7 +180,7 @@ cdef void depthwise_block(const Geometry *g, const Call *call, const char *image
 cdef inline Py_ssize_t taps_bytes(const Geometry *g) noexcept nogil:
     cdef Py_ssize_t n = g.y.kernel * g.x.kernel
     if g.algorithm == PLANES:
-        n = max(n, g.products)
+        n = max(n, g.x.kernel * g.ic)
     return (n * <Py_ssize_t> sizeof(pycnn_tap) + 63) & ~63
 
 

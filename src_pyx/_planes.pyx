@@ -8,7 +8,7 @@ The channels of a band of input rows are split into planes, one for each channel
 A grey image with stride 1 is its own plane and is read in place.
 """
 
-from pycnn._engine cimport pycnn_line, pycnn_tap
+from pycnn._engine cimport PLANES_FILTERS, pycnn_planes, pycnn_tap
 from pycnn._geometry cimport Call, Geometry, Rectangle
 
 # One block's planes stay in the L2 cache; its rows should pay for the rows shared with the next.
@@ -57,18 +57,15 @@ cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
     return ((columns + reach(g)) * rows * n_planes(g) + columns * g.oc) * g.itemsize
 
 
-cdef Py_ssize_t list_products(const Geometry *g, const Rectangle *r, Py_ssize_t row_step,
-                              Py_ssize_t plane_step, pycnn_tap *taps) noexcept nogil:
-    """One tap per product, in the order of the packed filters."""
-    cdef Py_ssize_t ky, kx, c, e, n = 0
-    for ky in range(r.y.tap_last - r.y.tap_first):
-        for kx in range(r.x.tap_last - r.x.tap_first):
-            for c in range(g.ic):
-                e = kx * g.x.dilation * g.ic + c
-                taps[n].x = (e % n_planes(g) * plane_step + e // n_planes(g)
-                             + ky * g.y.dilation * row_step)
-                taps[n].w = ((r.y.tap_first + ky) * g.x.kernel + r.x.tap_first + kx) * g.ic + c
-                n += 1
+cdef Py_ssize_t list_columns(const Geometry *g, const Rectangle *r, Py_ssize_t plane_step,
+                             Py_ssize_t *taps) noexcept nogil:
+    """One tap per product of a row of the window, in the order of the packed filters."""
+    cdef Py_ssize_t kx, c, e, n = 0
+    for kx in range(r.x.tap_last - r.x.tap_first):
+        for c in range(g.ic):
+            e = kx * g.x.dilation * g.ic + c
+            taps[n] = e % n_planes(g) * plane_step + e // n_planes(g)
+            n += 1
     return n
 
 
@@ -77,30 +74,37 @@ cdef void planes_rectangle(
     Py_ssize_t out_plane_step, pycnn_tap *taps, char *scratch,
 ) noexcept nogil:
     """At least `lanes` columns; `out` is the first pixel, of planes where they have a step."""
-    cdef pycnn_line line
-    cdef bint copy = n_planes(g) > 1, planar = out_plane_step > 0 or g.oc == 1
+    cdef pycnn_planes p
+    cdef bint copy = n_planes(g) > 1, planar = out_plane_step > 0
+    # More filters than the kernel can lay beside each other go by way of planes, row by row.
+    cdef bint detour = not planar and g.oc > PLANES_FILTERS
     cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
-    cdef Py_ssize_t in_row = g.x.size * g.ic, row_step, plane_step, row_advance
+    cdef Py_ssize_t in_row = g.x.size * g.ic, row_step, plane_step
     cdef Py_ssize_t y, x, i, n, n_rows, in_rows
     cdef Py_ssize_t window_y = (r.y.tap_last - r.y.tap_first - 1) * g.y.dilation + 1
     cdef Py_ssize_t window_x = (r.x.tap_last - r.x.tap_first - 1) * g.x.dilation + 1
     cdef const char *origin
     cdef char *target
-    cdef char *result
     row_step = columns + reach(g) if copy else in_row
     plane_step = ((rows - 1) * g.y.stride + window_rows(g)) * row_step if copy else 0
-    row_advance = g.y.stride * row_step if height > 1 else 0
-    result = scratch + n_planes(g) * plane_step * g.itemsize
-    line.taps = taps
-    line.n_taps = list_products(g, r, row_step, plane_step, taps)
-    line.w = call.filters
-    line.w_step = g.group_lanes
-    line.bias = call.bias
-    line.activation = call.activation
-    line.slope = call.slope
-    line.n_filters = g.oc
-    line.out_step = out_plane_step if planar else columns
+    p.taps = <const Py_ssize_t *> taps
+    p.n_taps = list_columns(g, r, plane_step, <Py_ssize_t *> taps)
+    p.taps_y = r.y.tap_last - r.y.tap_first
+    # What is never taken may be any number.
+    p.tap_row = g.y.dilation * row_step if p.taps_y > 1 else 0
+    p.x_row = g.y.stride * row_step if height > 1 else 0
+    p.w_step = g.group_lanes
+    p.w_row = g.x.kernel * g.ic * p.w_step
+    p.w = call.filters + ((r.y.tap_first * g.x.kernel + r.x.tap_first) * g.ic * p.w_step
+                          * g.itemsize)
+    p.bias = call.bias
+    p.activation = call.activation
+    p.slope = call.slope
+    p.n_filters = g.oc
+    p.out_row = out_row_step
+    p.out_step = 1 if planar or detour else g.oc
+    p.out_plane = out_plane_step if planar else columns if detour else 1
     y = 0
     while y < height:
         n_rows = min(rows, height - y)
@@ -112,20 +116,22 @@ cdef void planes_rectangle(
                 n = g.kernels.lanes
                 x = breadth - n
             origin = r.origin + (y * r.y_step + x * r.x_step) * g.itemsize
-            line.x = origin
+            p.x = origin
             if copy:
-                line.x = scratch
+                p.x = scratch
                 for i in range(in_rows):
                     g.kernels.split(origin + i * in_row * g.itemsize, n_planes(g),
                                     ((n - 1) * g.x.stride + window_x) * g.ic,
                                     scratch + i * row_step * g.itemsize, plane_step)
-            line.n_pixels = n
-            for i in range(n_rows):
-                target = out + ((y + i) * out_row_step + x * (1 if planar else g.oc)) * g.itemsize
-                line.out = target if planar else result
-                g.kernels.planes(&line)
-                if not planar:
-                    g.kernels.interleave(result, g.oc, n, target, columns)
-                line.x = <const char *> line.x + row_advance * g.itemsize
+            p.n_pixels = n
+            p.n_rows = 1 if detour else n_rows
+            target = out + (y * out_row_step + x * (1 if planar else g.oc)) * g.itemsize
+            p.out = scratch + n_planes(g) * plane_step * g.itemsize if detour else target
+            for i in range(n_rows if detour else 1):
+                g.kernels.planes(&p)
+                if detour:
+                    g.kernels.interleave(p.out, g.oc, n, target, columns)
+                    target += out_row_step * g.itemsize
+                    p.x = <const char *> p.x + p.x_row * g.itemsize
             x += n
         y += n_rows

@@ -4,7 +4,6 @@
  *
  *   direct     out[p][f] = act(bias[f] + sum_t sum_{k < run} x[p*x_step + taps[t].x + k]
  *                                                          * w[(taps[t].w + k) * w_step + f])
- *   planes     out[f][p] = act(bias[f] + sum_t x[p + taps[t].x] * w[taps[t].w * w_step + f])
  *   multiply   out[f] = act(bias[f] + sum_{k < run} x[k] * w[k*w_step + f])
  *
  * Every sum runs over t (then k) in order, starting from zero, the bias last: the bits of an output
@@ -12,8 +11,7 @@
  *
  * direct is bound by the multiply-add ports: TILE_PIXELS x 2 accumulators, two filter vectors and one
  * broadcast stay in registers, so each product costs one multiply-add and half a broadcast load.
- * planes is bound by the load ports: its image vectors are unaligned. multiply is bound by reading
- * the matrix once.
+ * multiply is bound by reading the matrix once.
  */
 
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
@@ -127,83 +125,6 @@ static void NAME(direct)(const pycnn_line *line)
         NAME(direct_line)(line, 1);
     else
         NAME(direct_line)(line, 2);
-}
-
-/* ---- planes ---------------------------------------------------------------------------------- */
-
-/* `filters` x `vectors` sums over the columns from `at` on.  The last vector ends at the last column
- * at the latest: it may overlap the one before it and repeat its bits. */
-static inline __attribute__((always_inline)) void
-NAME(planes_tile)(const pycnn_line *line, ptrdiff_t at, ptrdiff_t first, const int filters,
-                  const int vectors)
-{
-    const T *x = (const T *)line->x + at;
-    const T *w = (const T *)line->w + first;
-    const ptrdiff_t end = line->n_pixels - at - LANES;
-    const ptrdiff_t tail = end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES;
-    VECTOR sum[4][PLANES_VECTORS];
-
-    UNROLL for (int f = 0; f < filters; f++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[f][v] = (VECTOR){0};
-
-    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
-        const T *xt = x + line->taps[t].x, *wt = w + line->taps[t].w * line->w_step;
-        VECTOR column[PLANES_VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++)
-            column[v] = LOAD(xt + (v < vectors - 1 ? v * LANES : tail));
-        UNROLL for (int f = 0; f < filters; f++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                sum[f][v] += wt[f] * column[v];
-    }
-
-    UNROLL for (int f = 0; f < filters; f++) {
-        T *out = (T *)line->out + (first + f) * line->out_step + at;
-        const T bias = ((const T *)line->bias)[first + f];
-        UNROLL for (int v = 0; v < vectors; v++)
-            STORE(out + (v < vectors - 1 ? v * LANES : tail),
-                  NAME(activate)(sum[f][v] + bias, line->activation, (T)line->slope));
-    }
-}
-
-/* Tiles of almost equal width. */
-static inline __attribute__((always_inline)) void
-NAME(planes_filters)(const pycnn_line *line, ptrdiff_t first, const int filters, const int most)
-{
-    ptrdiff_t left = (line->n_pixels + LANES - 1) / LANES;
-    ptrdiff_t tiles = (left + most - 1) / most;
-    for (ptrdiff_t at = 0; left > 0; tiles--) {
-        const ptrdiff_t vectors = (left + tiles - 1) / tiles;
-        switch (vectors) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        NAME(planes_tile)(line, at, first, filters, n <= PLANES_VECTORS ? n : 1);                  \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#undef CASE
-        }
-        at += vectors * LANES;
-        left -= vectors;
-    }
-}
-
-/* n_pixels >= LANES: the caller sends shorter rows to `direct`. */
-static void NAME(planes)(const pycnn_line *line)
-{
-    ptrdiff_t first = 0;
-    for (; first + 4 <= line->n_filters; first += 4)
-        NAME(planes_filters)(line, first, 4, PLANES_VECTORS / 2);
-    switch (line->n_filters - first) {
-    case 3:
-        NAME(planes_filters)(line, first, 3, PLANES_VECTORS / 2);
-        break;
-    case 2:
-        NAME(planes_filters)(line, first, 2, PLANES_VECTORS - 2);
-        break;
-    case 1:
-        NAME(planes_filters)(line, first, 1, PLANES_VECTORS);
-        break;
-    }
 }
 
 /* ---- one vector through a matrix -------------------------------------------------------------- */

@@ -49,15 +49,35 @@ typedef struct {
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
     ptrdiff_t run;            /* direct: products per tap */
-    ptrdiff_t w_step;         /* direct, planes: elements from one product's filters to the next's */
+    ptrdiff_t w_step;         /* direct: elements from one product's filters to the next's */
     ptrdiff_t w_ahead;        /* direct: elements from a product's filters to those to be fetched */
     ptrdiff_t n_pixels;
     ptrdiff_t n_filters;      /* outputs per pixel to store */
     ptrdiff_t x_step;         /* elements from one pixel to the next */
-    ptrdiff_t out_step;       /* likewise in out; planes: from one filter's plane to the next */
+    ptrdiff_t out_step;       /* likewise in out */
     int activation;
     double slope;             /* of leaky_relu */
 } pycnn_line;
+
+/* Rows of outputs that all have the same taps, in an image of planes; steps in elements. */
+typedef struct {
+    const void *x;            /* first valid tap of the first output */
+    const void *w;            /* its filters, [product][filter] */
+    const void *bias;
+    void *out;
+    const ptrdiff_t *taps;    /* where those of one row of the window are, from its first */
+    ptrdiff_t n_taps, taps_y;
+    ptrdiff_t tap_row, w_row; /* from one row of the window to the next, and of the filters */
+    ptrdiff_t w_step;         /* from one product's filters to the next's */
+    ptrdiff_t n_rows, n_pixels, n_filters;
+    ptrdiff_t x_row, out_row; /* from one row of outputs to the next */
+    ptrdiff_t out_plane;      /* from one filter's outputs to the next's ... */
+    ptrdiff_t out_step;       /* ... and from one pixel to the next: one of the two is 1, and at most
+                               * PLANES_FILTERS outputs lie beside each other */
+    int activation;
+    double slope;             /* of leaky_relu */
+} pycnn_planes;
+#define PLANES_FILTERS 4
 
 /* A block of outputs of a depthwise convolution of one image, every filter in one channel. */
 #define DEPTHWISE_ROWS 9      /* what taps_y + stride_y may be */
@@ -118,7 +138,6 @@ typedef struct {
     /* Convolution, float types only; the equations are in convolution.inc.h. */
     void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
     void (*multiply)(const pycnn_line *);   /* one vector through a matrix of n_filters columns */
-    void (*planes)(const pycnn_line *);     /* vectors along the output row */
 
     /* One filter a channel, float types only; depthwise.inc.h. */
     void (*depthwise_line)(const pycnn_line *);       /* any taps; n_filters are the channels */
@@ -129,7 +148,9 @@ typedef struct {
                           void *packed);
     void (*winograd)(const pycnn_winograd *);
 
-    /* Rows to columns, channels last to planes and back, float types only; planes.inc.h. */
+    /* Few channels and filters, rows to columns, channels last to planes and back, float types
+     * only; planes.inc.h. */
+    void (*planes)(const pycnn_planes *);
     void (*transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, ptrdiff_t n_columns,
                       void *out, ptrdiff_t out_step);
     void (*split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n, void *planes,

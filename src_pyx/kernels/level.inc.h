@@ -1,7 +1,7 @@
 /* One instruction set's tables: every kernel for every element type.
  *
  * The including file has opened its target region and defines LEVEL (a name), VECTOR_BYTES and
- * the tile sizes TILE_PIXELS, PLANES_VECTORS and DEPTHWISE_PIXELS that fit its registers.
+ * REGISTERS, the number of vector registers.
  */
 #include <stdint.h>
 #include <string.h>
@@ -11,6 +11,37 @@
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME(x) PASTE(x, SUFFIX)
+
+/* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
+ * vectors of filters; depthwise: pixels in each of two rows; planes: rows x filters x vectors, the
+ * widest for each number of filters. */
+#define TILES_3(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2) TILE(rows, filters, 3)
+#define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
+#define TILES_6(TILE, rows, filters)                                                               \
+    TILES_4(TILE, rows, filters) TILE(rows, filters, 5) TILE(rows, filters, 6)
+#define TILES_8(TILE, rows, filters)                                                               \
+    TILES_6(TILE, rows, filters) TILE(rows, filters, 7) TILE(rows, filters, 8)
+#if REGISTERS == 32
+#define TILE_PIXELS 14
+#define DEPTHWISE_PIXELS 7
+#define PLANES_ROWS 4
+#define PLANES_VECTORS 8
+#define PLANES_MOST_ROWS {4, 2, 1, 1}
+#define PLANES_MOST_VECTORS {6, 4, 8, 6}
+#define PLANES_TILES(TILE)                                                                         \
+    TILES_6(TILE, 1, 1) TILES_6(TILE, 4, 1) TILES_4(TILE, 1, 2) TILES_4(TILE, 2, 2)                \
+    TILES_8(TILE, 1, 3) TILES_6(TILE, 1, 4)
+#else
+#define TILE_PIXELS 6
+#define DEPTHWISE_PIXELS 4
+#define PLANES_ROWS 2
+#define PLANES_VECTORS 6
+#define PLANES_MOST_ROWS {2, 1, 1, 1}
+#define PLANES_MOST_VECTORS {6, 6, 4, 3}
+#define PLANES_TILES(TILE)                                                                         \
+    TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_6(TILE, 1, 2) TILES_4(TILE, 1, 3)                \
+    TILES_3(TILE, 1, 4)
+#endif
 
 #include "compact.inc.h"
 

@@ -8,9 +8,7 @@
 #endif
 #define LEVEL avx2
 #define VECTOR_BYTES 32
-#define TILE_PIXELS 6
-#define PLANES_VECTORS 6
-#define DEPTHWISE_PIXELS 4
+#define REGISTERS 16
 #include "level.inc.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -9,9 +9,7 @@
 #endif
 #define LEVEL avx512
 #define VECTOR_BYTES 64
-#define TILE_PIXELS 14
-#define PLANES_VECTORS 8
-#define DEPTHWISE_PIXELS 7
+#define REGISTERS 32
 #include "level.inc.h"
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -2,12 +2,8 @@
 #define LEVEL generic
 #define VECTOR_BYTES 16
 #if defined(__aarch64__)
-#define TILE_PIXELS 14
-#define PLANES_VECTORS 8
-#define DEPTHWISE_PIXELS 7
+#define REGISTERS 32
 #else
-#define TILE_PIXELS 6
-#define PLANES_VECTORS 6
-#define DEPTHWISE_PIXELS 4
+#define REGISTERS 16
 #endif
 #include "level.inc.h"

@@ -1,8 +1,15 @@
-/* Transpositions, one body for every element type and instruction set.
+/* Convolution of few channels by few filters, and the transpositions around it.
  *
+ *   planes      out[y][f][j] = act(bias[f] + sum over ky, t of
+ *                   x[(y*stride + ky*dilation)*x_row + j + taps[t]] * w[ky*w_row + t*w_step + f])
  *   transpose   out[c*out_step + r] = x[r*x_step + c]   for r < rows, c < columns
  *   split       planes[e][j] = x[j*n_planes + e]        for j*n_planes + e < n
  *   interleave  out[j*n_planes + e] = planes[e][j]      for j < n
+ *
+ * The vectors of planes lie along the output row.  A tile is one or more rows x filters x vectors of
+ * outputs: an image vector serves all its filters and rows, a weight all its vectors, so that loads,
+ * which mostly cross a cache line, take less time than the multiply-adds.  Every sum runs over ky,
+ * then t, from zero, the bias last: its bits do not depend on the tile.
  *
  * transpose moves squares of LANES x LANES, each in log2(LANES) shuffles a vector; split and
  * interleave move few planes likewise, more by scalar moves.  Bound by the shuffle port.
@@ -47,16 +54,109 @@ static void NAME(transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, p
             to[c * out_step + r] = from[r * x_step + c];
 }
 
+/* Lane i is that of vector (first + i) % n. */
+static inline __attribute__((always_inline)) VECTOR
+NAME(select)(const VECTOR *x, const int n, const int first)
+{
+    VECTOR selected = x[0];
+    UNROLL for (int v = 1; v < n; v++) {
+        NAME(mask) index;
+        UNROLL for (int i = 0; i < LANES; i++)
+            index[i] = (first + i) % n == v ? LANES + i : i;
+        selected = SHUFFLE(selected, x[v], index);
+    }
+    return selected;
+}
+
+/* One vector of each of n planes becomes n vectors of whole pixels: lane i of the v-th is column
+ * (v*LANES + i) / n of plane (v*LANES + i) % n.
+ *
+ * Halves of an even number of planes are laid into each other, first with first.  The columns of an
+ * odd number each have a lane of their own, whatever the vector: one shuffle brings them there. */
+static inline __attribute__((always_inline)) void
+NAME(interleave_vectors)(VECTOR *v, const int n)
+{
+    int planes = n;     /* v[plane * (n / planes) + part] */
+    NAME(mask) low, high;
+    UNROLL for (int i = 0; i < LANES; i++) {
+        low[i] = i / 2 + i % 2 * LANES;
+        high[i] = low[i] + LANES / 2;
+    }
+    UNROLL for (; planes % 2 == 0; planes /= 2) {
+        VECTOR laid[8];
+        UNROLL for (int i = 0; i < n / 2; i++) {
+            laid[2 * i] = SHUFFLE(v[i], v[i + n / 2], low);
+            laid[2 * i + 1] = SHUFFLE(v[i], v[i + n / 2], high);
+        }
+        UNROLL for (int i = 0; i < n; i++)
+            v[i] = laid[i];
+    }
+    if (planes == 1)
+        return;
+    VECTOR plane[8], pixels[8];
+    UNROLL for (int part = 0; part < n / planes; part++) {
+        UNROLL for (int e = 0; e < planes; e++) {
+            NAME(mask) place;
+            UNROLL for (int j = 0; j < LANES; j++)
+                place[(j * planes + e) % LANES] = j;
+            plane[e] = SHUFFLE(v[e * (n / planes) + part], v[e * (n / planes) + part], place);
+        }
+        UNROLL for (int q = 0; q < planes; q++)
+            pixels[part * planes + q] = NAME(select)(plane, planes, q * (int)LANES);
+    }
+    UNROLL for (int i = 0; i < n; i++)
+        v[i] = pixels[i];
+}
+
+/* The inverse: n vectors of whole pixels become one vector of each plane. */
+static inline __attribute__((always_inline)) void
+NAME(split_vectors)(VECTOR *v, const int n)
+{
+    const int odd = n % 8 == 0 ? n / 8 : n % 4 == 0 ? n / 4 : n % 2 == 0 ? n / 2 : n;
+    VECTOR split[8];
+    if (odd > 1) {
+        UNROLL for (int part = 0; part < n / odd; part++)
+            UNROLL for (int e = 0; e < odd; e++) {
+                /* lane i comes from the one vector q that holds plane e there */
+                VECTOR mixed = v[part * odd];
+                NAME(mask) place;
+                UNROLL for (int q = 1; q < odd; q++) {
+                    NAME(mask) index;
+                    UNROLL for (int i = 0; i < LANES; i++)
+                        index[i] = (q * LANES + i) % odd == e ? LANES + i : i;
+                    mixed = SHUFFLE(mixed, v[part * odd + q], index);
+                }
+                UNROLL for (int j = 0; j < LANES; j++)
+                    place[j] = (j * odd + e) % LANES;
+                split[e * (n / odd) + part] = SHUFFLE(mixed, mixed, place);
+            }
+        UNROLL for (int i = 0; i < n; i++)
+            v[i] = split[i];
+    }
+    NAME(mask) even;
+    UNROLL for (int i = 0; i < LANES; i++)
+        even[i] = 2 * i;
+    UNROLL for (int planes = odd; planes < n; planes *= 2) {
+        UNROLL for (int i = 0; i < n / 2; i++) {
+            split[i] = SHUFFLE(v[2 * i], v[2 * i + 1], even);
+            split[i + n / 2] = SHUFFLE(v[2 * i], v[2 * i + 1], even + 1);
+        }
+        UNROLL for (int i = 0; i < n; i++)
+            v[i] = split[i];
+    }
+}
+
 static inline __attribute__((always_inline)) void
 NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdiff_t plane_step)
 {
     const ptrdiff_t whole = n / n_planes / LANES * LANES;
     for (ptrdiff_t j = 0; j < whole; j += LANES) {
-        VECTOR pixels[8];
-        UNROLL for (int v = 0; v < n_planes; v++)
-            pixels[v] = LOAD(x + j * n_planes + v * LANES);
+        VECTOR v[8];
         UNROLL for (int e = 0; e < n_planes; e++)
-            STORE(planes + e * plane_step + j, NAME(pick)(pixels, n_planes, e, n_planes));
+            v[e] = LOAD(x + j * n_planes + e * LANES);
+        NAME(split_vectors)(v, n_planes);
+        UNROLL for (int e = 0; e < n_planes; e++)
+            STORE(planes + e * plane_step + j, v[e]);
     }
     for (ptrdiff_t i = whole * n_planes; i < n; i++)
         planes[i % n_planes * plane_step + i / n_planes] = x[i];
@@ -81,27 +181,18 @@ static void NAME(split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n_elements,
     }
 }
 
-/* Lane i of the v-th of n_planes output vectors is column (v*LANES + i) / n_planes of plane
- * (v*LANES + i) % n_planes. */
 static inline __attribute__((always_inline)) void
 NAME(interleave_planes)(const T *planes, const int n_planes, ptrdiff_t n, T *out,
                         ptrdiff_t plane_step)
 {
     ptrdiff_t j = 0;
     for (; j + LANES <= n; j += LANES) {
-        UNROLL for (int v = 0; v < n_planes; v++) {
-            VECTOR pixels = LOAD(planes + j);
-            UNROLL for (int e = 0; e < n_planes; e++) {
-                NAME(mask) index;
-                UNROLL for (int i = 0; i < LANES; i++) {
-                    const int at = v * (int)LANES + i;
-                    index[i] = at % n_planes == e ? LANES + at / n_planes : i;
-                }
-                const VECTOR plane = LOAD(planes + e * plane_step + j);
-                pixels = SHUFFLE(pixels, plane, index);
-            }
-            STORE(out + j * n_planes + v * LANES, pixels);
-        }
+        VECTOR v[8];
+        UNROLL for (int e = 0; e < n_planes; e++)
+            v[e] = LOAD(planes + e * plane_step + j);
+        NAME(interleave_vectors)(v, n_planes);
+        UNROLL for (int e = 0; e < n_planes; e++)
+            STORE(out + j * n_planes + e * LANES, v[e]);
     }
     for (; j < n; j++)
         for (int e = 0; e < n_planes; e++)
@@ -124,4 +215,145 @@ static void NAME(interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n
     for (ptrdiff_t j = 0; j < n_columns; j++)
         for (ptrdiff_t e = 0; e < n_planes; e++)
             *pixel++ = from[e * plane_step + j];
+}
+
+/* ---- convolution ------------------------------------------------------------------------------ */
+
+/* Adds one row of the image to the sums of the rows of outputs [begin, end); w is the row of the
+ * filter that the first row of outputs, were it in reach, would meet there. */
+static inline __attribute__((always_inline)) void
+NAME(planes_row)(const pycnn_planes *p, const T *x, const T *w,
+                 VECTOR (*sum)[PLANES_FILTERS][PLANES_VECTORS], const int begin, const int end,
+                 const int filters, const int vectors, ptrdiff_t last)
+{
+    const ptrdiff_t w_step = p->w_step, w_row = p->w_row;
+    for (ptrdiff_t t = 0; t < p->n_taps; t++, w += w_step) {
+        const T *xt = x + p->taps[t];
+        /* What there are fewer of stays in registers: the weights or the image. */
+        if ((end - begin) * filters <= vectors) {
+            VECTOR weight[PLANES_ROWS][PLANES_FILTERS];
+            UNROLL for (int r = begin; r < end; r++)
+                UNROLL for (int f = 0; f < filters; f++)
+                    weight[r][f] = w[f - r * w_row] - (VECTOR){0};
+            UNROLL for (int v = 0; v < vectors; v++) {
+                VECTOR column = LOAD(xt + (v < vectors - 1 ? v * LANES : last));
+                IN_REGISTER(column);
+                UNROLL for (int r = begin; r < end; r++)
+                    UNROLL for (int f = 0; f < filters; f++)
+                        sum[r][f][v] += weight[r][f] * column;
+            }
+        } else {
+            VECTOR column[PLANES_VECTORS];
+            UNROLL for (int v = 0; v < vectors; v++)
+                column[v] = LOAD(xt + (v < vectors - 1 ? v * LANES : last));
+            UNROLL for (int r = begin; r < end; r++)
+                UNROLL for (int f = 0; f < filters; f++) {
+                    VECTOR weight = w[f - r * w_row] - (VECTOR){0};
+                    IN_REGISTER(weight);
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        sum[r][f][v] += weight * column[v];
+                }
+        }
+    }
+}
+
+/* `tiles` tiles of `rows` x `filters` x `vectors` sums, rows <= taps_y, from column `at` on.  The last
+ * vector ends at the last column at the latest: it may overlap the one before it and repeat its
+ * bits. */
+static inline __attribute__((always_inline)) void
+NAME(planes_tile)(const pycnn_planes *from, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles, ptrdiff_t first,
+                  const int rows, const int filters, const int vectors)
+{
+    const pycnn_planes copy = *from, *p = &copy;    /* which no store can change */
+    for (; tiles > 0; tiles--, at += vectors * LANES) {
+        const ptrdiff_t end = p->n_pixels - at - LANES;
+        const ptrdiff_t last = end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES;
+        const T *x = (const T *)p->x + y * p->x_row + at, *w = (const T *)p->w + first;
+        const T *bias = (const T *)p->bias + first;
+        VECTOR sum[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS];
+
+        VECTOR zero = {0};
+        IN_REGISTER(zero);      /* made for each tile, or it would keep a register */
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int f = 0; f < filters; f++)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[r][f][v] = zero;
+
+        /* Row i of the image meets row i - r of the filter in row r of the outputs: first in fewer
+         * rows, then in all, then in fewer. */
+#define ROW(begin, end)                                                                            \
+    do {                                                                                           \
+        NAME(planes_row)(p, x, w, sum, begin, end, filters, vectors, last);                        \
+        x += p->tap_row;                                                                           \
+        w += p->w_row;                                                                             \
+    } while (0)
+        UNROLL for (int r = 1; r < rows; r++)
+            ROW(0, r);
+        for (ptrdiff_t i = rows - 1; i < p->taps_y; i++)
+            ROW(0, rows);
+        UNROLL for (int r = 1; r < rows; r++)
+            ROW(r, rows);
+#undef ROW
+
+        UNROLL for (int r = 0; r < rows; r++) {
+            T *out = (T *)p->out + (y + r) * p->out_row + first * p->out_plane + at * p->out_step;
+            UNROLL for (int v = 0; v < vectors; v++) {
+                const ptrdiff_t column = v < vectors - 1 ? v * LANES : last;
+                VECTOR pixels[PLANES_FILTERS];
+                UNROLL for (int f = 0; f < filters; f++)
+                    pixels[f] = sum[r][f][v] + bias[f];
+                if (p->activation != PYCNN_LINEAR)
+                    UNROLL for (int f = 0; f < filters; f++)
+                        pixels[f] = NAME(activate)(pixels[f], p->activation, (T)p->slope);
+                if (p->out_step > 1)
+                    NAME(interleave_vectors)(pixels, filters);
+                UNROLL for (int f = 0; f < filters; f++)
+                    STORE(out + column * p->out_step +
+                              (p->out_step > 1 ? f * LANES : f * p->out_plane),
+                          pixels[f]);
+            }
+        }
+    }
+}
+
+/* A function for each kind of tile: in one, the compiler runs out of registers. */
+#define TILE(rows, filters, vectors)                                                               \
+    static __attribute__((noinline)) void NAME(planes_tile_##rows##filters##vectors)(              \
+        const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles, ptrdiff_t first)        \
+    {                                                                                              \
+        NAME(planes_tile)(p, y, at, tiles, first, rows, filters, vectors);                         \
+    }
+PLANES_TILES(TILE)
+#undef TILE
+
+/* [rows - 1][filters - 1][vectors - 1] */
+static void (*const NAME(planes_tiles)[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS])(
+    const pycnn_planes *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) = {
+#define TILE(rows, filters, vectors)                                                               \
+    [rows - 1][filters - 1][vectors - 1] = NAME(planes_tile_##rows##filters##vectors),
+    PLANES_TILES(TILE)
+#undef TILE
+};
+
+/* n_pixels >= LANES: the caller sends shorter rows to `direct`.  Tiles of almost equal width. */
+static void NAME(planes)(const pycnn_planes *p)
+{
+    static const ptrdiff_t most_rows[] = PLANES_MOST_ROWS, most_vectors[] = PLANES_MOST_VECTORS;
+    const ptrdiff_t all = (p->n_pixels + LANES - 1) / LANES;
+    ptrdiff_t filters, rows;
+    for (ptrdiff_t first = 0; first < p->n_filters; first += filters) {
+        filters = p->n_filters - first < PLANES_FILTERS ? p->n_filters - first : PLANES_FILTERS;
+        const ptrdiff_t most = most_vectors[filters - 1], tiles = (all + most - 1) / most;
+        const ptrdiff_t wide = all / tiles, wider = all % tiles;  /* so many have one vector more */
+        for (ptrdiff_t y = 0; y < p->n_rows; y += rows) {
+            rows = most_rows[filters - 1];
+            /* Rows share image rows where these are as far apart as those of the window. */
+            if (rows > p->taps_y || rows > p->n_rows - y || p->x_row != p->tap_row)
+                rows = 1;
+            if (wider > 0)
+                NAME(planes_tiles)[rows - 1][filters - 1][wide](p, y, 0, wider, first);
+            NAME(planes_tiles)[rows - 1][filters - 1][wide - 1](
+                p, y, wider * (wide + 1) * LANES, tiles - wider, first);
+        }
+    }
 }

@@ -61,23 +61,6 @@ typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
 #endif
 #endif
 
-/* Lane i of the result is element first + i*step of the vectors x[0], x[1], ..., laid end to end. */
-static inline __attribute__((always_inline)) VECTOR
-NAME(pick)(const VECTOR *x, const int count, const int first, const int step)
-{
-    VECTOR picked = x[0];
-    UNROLL for (int v = 0; v < count; v++) {
-        /* lanes that x[v] does not hold keep what is picked so far */
-        NAME(mask) index;
-        UNROLL for (int i = 0; i < LANES; i++) {
-            const int at = first + i * step - v * (int)LANES;
-            index[i] = at >= 0 && at < LANES ? LANES + at : i;
-        }
-        picked = SHUFFLE(picked, x[v], index);
-    }
-    return picked;
-}
-
 /* What is positive, and NaN, stays; the rest is multiplied by the slope, without `leaky` by 0. */
 static inline __attribute__((always_inline)) T
 NAME(rectify_one)(T x, const int leaky, T slope)

@@ -52,8 +52,7 @@ static void compare(const char *level, char kind, ptrdiff_t a, ptrdiff_t b, ptrd
         }
 }
 
-/* kind: 'd'irect, 'p'lanes, depth'w'ise; the equations are in convolution.inc.h and
- * depthwise.inc.h. */
+/* kind: 'd'irect, depth'w'ise; the equations are in convolution.inc.h and depthwise.inc.h. */
 static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, const char *level)
 {
     for (int i = 0; i < SIZE; i++)
@@ -65,23 +64,89 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
             for (ptrdiff_t t = 0; t < line.n_taps; t++)
                 for (ptrdiff_t k = 0; k < (kind == 'd' ? line.run : 1); k++) {
                     const pycnn_tap tap = line.taps[t];
-                    const ptrdiff_t from = kind == 'd'   ? p * line.x_step + tap.x + k
-                                           : kind == 'p' ? p + tap.x
-                                                         : p * line.x_step + tap.x + f;
-                    const ptrdiff_t weight = kind == 'd'   ? (tap.w + k) * line.w_step + f
-                                             : kind == 'p' ? tap.w * line.w_step + f
-                                                           : tap.w + f;
+                    const ptrdiff_t from = p * line.x_step + tap.x + (kind == 'd' ? k : f);
+                    const ptrdiff_t weight =
+                        kind == 'd' ? (tap.w + k) * line.w_step + f : tap.w + f;
                     sum += x[from] * w[weight];
                 }
-            expected[kind == 'p' ? f * line.out_step + p : p * line.out_step + f] =
-                activate(sum, line.activation);
+            expected[p * line.out_step + f] = activate(sum, line.activation);
         }
     line.x = x_data;
     line.w = w_data;
     line.bias = bias_data;
     line.out = out;
-    (kind == 'd' ? kernels->direct : kind == 'p' ? kernels->planes : kernels->depthwise_line)(&line);
+    (kind == 'd' ? kernels->direct : kernels->depthwise_line)(&line);
     compare(level, kind, line.n_pixels, line.n_filters, line.run);
+}
+
+static void check_planes(const pycnn_level *level, int type)
+{
+    const pycnn_kernels *kernels = &level->kernels[type];
+    for (int n = 0; n < 1000; n++) {
+        ptrdiff_t taps[12];
+        pycnn_planes p = {.taps = taps, .slope = 0.5, .activation = n % 3};
+        p.n_taps = rand() % 13;
+        p.taps_y = rand() % 8;
+        p.n_rows = 1 + rand() % 9;
+        p.n_pixels = kernels->lanes + rand() % (10 * kernels->lanes);
+        const int in_planes = n % 2;
+        p.n_filters = 1 + rand() % (in_planes ? 9 : PLANES_FILTERS);
+        p.w_step = p.n_filters + rand() % 3;
+        p.w_row = p.n_taps * p.w_step + rand() % 3;
+        p.tap_row = 200 + rand() % 20;
+        p.x_row = rand() % 3 ? p.tap_row : 2 * p.tap_row;
+        for (int t = 0; t < 12; t++)
+            taps[t] = t * 13;
+        p.out_step = in_planes ? 1 : p.n_filters;
+        p.out_row = p.n_pixels * p.out_step + rand() % 3;
+        p.out_plane = in_planes ? p.n_rows * p.out_row : 1;
+        for (int i = 0; i < SIZE; i++)
+            expected[i] = 12345;
+        store(out, expected);
+        for (ptrdiff_t y = 0; y < p.n_rows; y++)
+            for (ptrdiff_t f = 0; f < p.n_filters; f++)
+                for (ptrdiff_t j = 0; j < p.n_pixels; j++) {
+                    double sum = bias[f];
+                    for (ptrdiff_t ky = 0; ky < p.taps_y; ky++)
+                        for (ptrdiff_t t = 0; t < p.n_taps; t++)
+                            sum += x[y * p.x_row + ky * p.tap_row + j + taps[t]] *
+                                   w[ky * p.w_row + t * p.w_step + f];
+                    expected[y * p.out_row + f * p.out_plane + j * p.out_step] =
+                        activate(sum, p.activation);
+                }
+        p.x = x_data;
+        p.w = w_data;
+        p.bias = bias_data;
+        p.out = out;
+        kernels->planes(&p);
+        compare(level->name, 'p', p.n_rows, p.n_pixels, p.n_filters);
+    }
+}
+
+/* split and interleave are each other's inverse. */
+static void check_transpositions(const pycnn_level *level, int type)
+{
+    const pycnn_kernels *kernels = &level->kernels[type];
+    static char planes[SIZE * 8];
+    for (ptrdiff_t n_planes = 1; n_planes <= 9; n_planes++)
+        for (ptrdiff_t n = 0; n < 5 * kernels->lanes; n++) {
+            const ptrdiff_t step = n + 1;
+            for (int i = 0; i < SIZE; i++)
+                expected[i] = 12345;
+            store(out, expected);
+            for (ptrdiff_t e = 0; e < n_planes; e++)
+                for (ptrdiff_t j = 0; j < n; j++)
+                    expected[e * step + j] = x[j * n_planes + e];
+            kernels->split(x_data, n_planes, n * n_planes, out, step);
+            compare(level->name, 's', n_planes, n, step);
+            memcpy(planes, out, sizeof planes);
+            for (int i = 0; i < SIZE; i++)
+                expected[i] = 12345;
+            store(out, expected);
+            memcpy(expected, x, (size_t)(n * n_planes) * sizeof *x);
+            kernels->interleave(planes, n_planes, n, out, step);
+            compare(level->name, 'i', n_planes, n, step);
+        }
 }
 
 /* A block of rows of a depthwise convolution, read in place or by way of the ring. */
@@ -156,10 +221,6 @@ static void check_lines(const pycnn_level *level, int type)
             for (int t = 0; t < 10; t++)
                 taps[t] = (pycnn_tap){t * 41, t * line.run};
             check(kernels, 'd', line, level->name);
-            if (pixels >= lanes && filters <= 8) {
-                line.out_step = pixels + 1;
-                check(kernels, 'p', line, level->name);
-            }
             if (filters >= lanes) {
                 line.run = 1;
                 line.out_step = filters + 1;
@@ -188,6 +249,8 @@ int main(void)
             store(w_data, w);
             store(bias_data, bias);
             check_lines(&pycnn_levels[i], type);
+            check_planes(&pycnn_levels[i], type);
+            check_transpositions(&pycnn_levels[i], type);
             check_depthwise(&pycnn_levels[i], type);
         }
         printf("%s: %ld calls, %d wrong\n", pycnn_levels[i].name, checked, failures);
