@@ -75,7 +75,7 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
     if g.groups == g.ic == g.oc and g.oc >= lanes:
         g.algorithm = DEPTHWISE
         g.group_lanes = 1
-    elif g.groups == 1 and g.oc <= lanes // 2 and g.x.out >= lanes and planes_fit(g):
+    elif g.groups == 1 and g.x.out >= lanes and planes_fit(g):
         g.algorithm = PLANES
     elif (parts and g.oc >= AMX_FILTERS and g.products >= AMX_PRODUCTS
           and g.y.kernel * g.x.kernel * g.oc >= AMX_USES and amx_plan(g, parts)):

@@ -14,6 +14,8 @@ from pycnn._geometry cimport Call, Geometry, Rectangle
 # One block's planes stay in the L2 cache; its rows should pay for the rows shared with the next.
 cdef Py_ssize_t BLOCK_BYTES = 256 * 1024
 cdef Py_ssize_t BLOCK_ROWS = 16
+# So many are split by shuffles.
+cdef Py_ssize_t FEW_PLANES = 8
 
 
 cdef inline Py_ssize_t n_planes(const Geometry *g) noexcept nogil:
@@ -47,7 +49,16 @@ cdef Py_ssize_t block_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil
 
 
 cdef bint planes_fit(const Geometry *g) noexcept nogil:
-    return planes_columns(g) >= g.kernels.lanes
+    """Whether there are few enough filters, and room for a row of a block.
+
+    direct leaves lanes empty where there are fewer than fill a vector; where registers are few, its
+    tiles of one vector also wait for each other, so that splitting a few planes pays sooner.
+    """
+    cdef Py_ssize_t lanes = g.kernels.lanes
+    if planes_columns(g) < lanes:
+        return False
+    return g.oc <= lanes // 2 or (
+        g.oc <= lanes and g.kernels.direct_pixels < 8 and n_planes(g) <= FEW_PLANES)
 
 
 cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:

@@ -170,7 +170,7 @@ static void NAME(split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n_elements,
     case n:                                                                                        \
         NAME(split_planes)(x, n, n_elements, planes, plane_step);                                  \
         return;
-        CASE(2) CASE(3) CASE(4) CASE(6)
+        CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #undef CASE
     }
     const T *from = x;
@@ -257,61 +257,55 @@ NAME(planes_row)(const pycnn_planes *p, const T *x, const T *w,
     }
 }
 
-/* `tiles` tiles of `rows` x `filters` x `vectors` sums, rows <= taps_y, from column `at` on.  The last
- * vector ends at the last column at the latest: it may overlap the one before it and repeat its
- * bits. */
+/* `rows` x `filters` x `vectors` sums, rows <= taps_y, from column `at` on.  The last vector ends at
+ * the last column at the latest: it may overlap the one before it and repeat its bits. */
 static inline __attribute__((always_inline)) void
-NAME(planes_tile)(const pycnn_planes *from, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles, ptrdiff_t first,
+NAME(planes_tile)(const pycnn_planes *from, ptrdiff_t y, ptrdiff_t at, ptrdiff_t first,
                   const int rows, const int filters, const int vectors)
 {
     const pycnn_planes copy = *from, *p = &copy;    /* which no store can change */
-    for (; tiles > 0; tiles--, at += vectors * LANES) {
-        const ptrdiff_t end = p->n_pixels - at - LANES;
-        const ptrdiff_t last = end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES;
-        const T *x = (const T *)p->x + y * p->x_row + at, *w = (const T *)p->w + first;
-        const T *bias = (const T *)p->bias + first;
-        VECTOR sum[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS];
+    const ptrdiff_t end = p->n_pixels - at - LANES;
+    const ptrdiff_t last = end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES;
+    const T *x = (const T *)p->x + y * p->x_row + at, *w = (const T *)p->w + first;
+    const T *bias = (const T *)p->bias + first;
+    VECTOR sum[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS];
 
-        VECTOR zero = {0};
-        IN_REGISTER(zero);      /* made for each tile, or it would keep a register */
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int f = 0; f < filters; f++)
-                UNROLL for (int v = 0; v < vectors; v++)
-                    sum[r][f][v] = zero;
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int f = 0; f < filters; f++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[r][f][v] = (VECTOR){0};
 
-        /* Row i of the image meets row i - r of the filter in row r of the outputs: first in fewer
-         * rows, then in all, then in fewer. */
+    /* Row i of the image meets row i - r of the filter in row r of the outputs: first in fewer rows,
+     * then in all, then in fewer. */
 #define ROW(begin, end)                                                                            \
     do {                                                                                           \
         NAME(planes_row)(p, x, w, sum, begin, end, filters, vectors, last);                        \
         x += p->tap_row;                                                                           \
         w += p->w_row;                                                                             \
     } while (0)
-        UNROLL for (int r = 1; r < rows; r++)
-            ROW(0, r);
-        for (ptrdiff_t i = rows - 1; i < p->taps_y; i++)
-            ROW(0, rows);
-        UNROLL for (int r = 1; r < rows; r++)
-            ROW(r, rows);
+    UNROLL for (int r = 1; r < rows; r++)
+        ROW(0, r);
+    for (ptrdiff_t i = rows - 1; i < p->taps_y; i++)
+        ROW(0, rows);
+    UNROLL for (int r = 1; r < rows; r++)
+        ROW(r, rows);
 #undef ROW
 
-        UNROLL for (int r = 0; r < rows; r++) {
-            T *out = (T *)p->out + (y + r) * p->out_row + first * p->out_plane + at * p->out_step;
-            UNROLL for (int v = 0; v < vectors; v++) {
-                const ptrdiff_t column = v < vectors - 1 ? v * LANES : last;
-                VECTOR pixels[PLANES_FILTERS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        T *out = (T *)p->out + (y + r) * p->out_row + first * p->out_plane + at * p->out_step;
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const ptrdiff_t column = v < vectors - 1 ? v * LANES : last;
+            VECTOR pixels[PLANES_FILTERS];
+            UNROLL for (int f = 0; f < filters; f++)
+                pixels[f] = sum[r][f][v] + bias[f];
+            if (p->activation != PYCNN_LINEAR)
                 UNROLL for (int f = 0; f < filters; f++)
-                    pixels[f] = sum[r][f][v] + bias[f];
-                if (p->activation != PYCNN_LINEAR)
-                    UNROLL for (int f = 0; f < filters; f++)
-                        pixels[f] = NAME(activate)(pixels[f], p->activation, (T)p->slope);
-                if (p->out_step > 1)
-                    NAME(interleave_vectors)(pixels, filters);
-                UNROLL for (int f = 0; f < filters; f++)
-                    STORE(out + column * p->out_step +
-                              (p->out_step > 1 ? f * LANES : f * p->out_plane),
-                          pixels[f]);
-            }
+                    pixels[f] = NAME(activate)(pixels[f], p->activation, (T)p->slope);
+            if (p->out_step > 1)
+                NAME(interleave_vectors)(pixels, filters);
+            UNROLL for (int f = 0; f < filters; f++)
+                STORE(out + column * p->out_step + (p->out_step > 1 ? f * LANES : f * p->out_plane),
+                      pixels[f]);
         }
     }
 }
@@ -319,16 +313,16 @@ NAME(planes_tile)(const pycnn_planes *from, ptrdiff_t y, ptrdiff_t at, ptrdiff_t
 /* A function for each kind of tile: in one, the compiler runs out of registers. */
 #define TILE(rows, filters, vectors)                                                               \
     static __attribute__((noinline)) void NAME(planes_tile_##rows##filters##vectors)(              \
-        const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles, ptrdiff_t first)        \
+        const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t first)                         \
     {                                                                                              \
-        NAME(planes_tile)(p, y, at, tiles, first, rows, filters, vectors);                         \
+        NAME(planes_tile)(p, y, at, first, rows, filters, vectors);                                \
     }
 PLANES_TILES(TILE)
 #undef TILE
 
 /* [rows - 1][filters - 1][vectors - 1] */
 static void (*const NAME(planes_tiles)[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS])(
-    const pycnn_planes *, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t) = {
+    const pycnn_planes *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = {
 #define TILE(rows, filters, vectors)                                                               \
     [rows - 1][filters - 1][vectors - 1] = NAME(planes_tile_##rows##filters##vectors),
     PLANES_TILES(TILE)
@@ -350,10 +344,11 @@ static void NAME(planes)(const pycnn_planes *p)
             /* Rows share image rows where these are as far apart as those of the window. */
             if (rows > p->taps_y || rows > p->n_rows - y || p->x_row != p->tap_row)
                 rows = 1;
-            if (wider > 0)
-                NAME(planes_tiles)[rows - 1][filters - 1][wide](p, y, 0, wider, first);
-            NAME(planes_tiles)[rows - 1][filters - 1][wide - 1](
-                p, y, wider * (wide + 1) * LANES, tiles - wider, first);
+            for (ptrdiff_t tile = 0, at = 0; tile < tiles; tile++) {
+                const ptrdiff_t vectors = tile < wider ? wide + 1 : wide;
+                NAME(planes_tiles)[rows - 1][filters - 1][vectors - 1](p, y, at, first);
+                at += vectors * LANES;
+            }
         }
     }
 }
