@@ -39,7 +39,8 @@ def _whole_number(text: str) -> int | None:
 def cpu_count(quota: float | None = None) -> int:
     """CPUs that this process may run on, or fewer where control groups grant less time."""
     affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    cpus = len(affinity(0)) if affinity is not None else _engine.affinity_cpus()
+    cpus = cpus or os.cpu_count() or 1
     quota = cgroup_quota() if quota is None else quota
     return max(1, cpus if quota >= cpus else math.ceil(quota))
 

@@ -159,6 +159,7 @@ cdef extern from "threads.h" nogil:
     int pycnn_thread_limit() noexcept
     void pycnn_set_thread_limit(int n) noexcept
     void pycnn_set_cpu_count(int n) noexcept
+    int pycnn_affinity_cpus() noexcept
     const int pycnn_has_threads
 
     void *pycnn_publish(void **place, void *value) noexcept

@@ -122,6 +122,11 @@ def set_cpu_count(int n):
     pycnn_set_cpu_count(n)
 
 
+def affinity_cpus():
+    """CPUs that this process may use, where Windows says so; else 0."""
+    return pycnn_affinity_cpus()
+
+
 cdef struct Claims:
     int *workers
     int *counts

@@ -56,8 +56,17 @@ def test_a_malformed_variable_of_openmp_counts_as_unset(text):
 
 def test_cpus_this_process_may_use():
     most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert 1 <= _cpus.cpu_count() <= most
-    assert _cpus.cpu_count(quota=math.inf) == most
+    assert 1 <= _cpus.cpu_count() <= _cpus.cpu_count(quota=math.inf) <= most
+    if hasattr(os, "sched_getaffinity"):
+        assert _cpus.cpu_count(quota=math.inf) == most
+
+
+@pytest.mark.parametrize(("granted", "cpus"), [(3, 3), (0, 8)])
+def test_affinity_as_windows_has_it(granted, cpus, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(_cpus._engine, "affinity_cpus", lambda: granted)
+    assert _cpus.cpu_count(quota=math.inf) == cpus
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")

@@ -57,9 +57,8 @@
 
 #include "amx.h"
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__linux__)
 
-#include <cpuid.h>
 #include <immintrin.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -95,22 +94,12 @@ enum {
     ARCH_GET_XCOMP_SUPPORTED = 0x1021,
     ARCH_REQUEST_XCOMP_PERMISSION = 0x1023,
     TILE_DATA = 18,
-    TILE_STATE = 3 << 17,
 };
 
-int pycnn_amx_available(void)
+int pycnn_amx_permitted(void)
 {
-    const unsigned need = 1u << 24 | 1u << 22;  /* AMX-TILE and AMX-BF16 in CPUID leaf 7 */
-    unsigned a, b, c, d;
     unsigned long supported = 0;
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl") ||
-        !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & need) != need)
-        return 0;
-    __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));  /* AVX-512 implies that it exists */
-    return (a & TILE_STATE) == TILE_STATE &&
-           syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPPORTED, &supported) == 0 &&
+    return syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPPORTED, &supported) == 0 &&
            supported >> TILE_DATA & 1;
 }
 

@@ -68,8 +68,8 @@ typedef struct {
     float slope;             /* of leaky relu */
 } pycnn_amx_result;
 
-/* Whether the CPU and the system have AMX with bfloat16. */
-int pycnn_amx_available(void);
+/* Whether Linux knows the unit and lets processes ask for it. */
+int pycnn_amx_permitted(void);
 
 /* Asks Linux for the right to use it, for good and for all threads; 0 when it refuses. */
 int pycnn_amx_enable(void);

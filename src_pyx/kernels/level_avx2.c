@@ -1,5 +1,5 @@
 /* 256-bit vectors with fused multiply-add: 16 registers, so 6 x 2 sums, 2 filters, 1 broadcast. */
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__)
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

@@ -1,5 +1,5 @@
 /* 512-bit vectors: 32 registers, so 14 x 2 sums, 2 filters, 1 broadcast. */
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__)
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))),    \

@@ -19,11 +19,12 @@
 
 #include "threads.h"
 
-#if (defined(__unix__) || defined(__APPLE__)) && !defined(__STDC_NO_ATOMICS__) &&                  \
+#if (defined(__unix__) || defined(__APPLE__) || defined(_WIN32)) &&                                \
+    !defined(__STDC_NO_ATOMICS__) &&                                                               \
     (!defined(__EMSCRIPTEN__) || defined(__EMSCRIPTEN_PTHREADS__))
-#define POSIX_THREADS 1
+#define HAS_THREADS 1
 #else
-#define POSIX_THREADS 0
+#define HAS_THREADS 0
 #endif
 
 static int serial(ptrdiff_t n_tasks, pycnn_task task, void *context)
@@ -33,19 +34,15 @@ static int serial(ptrdiff_t n_tasks, pycnn_task task, void *context)
     return 1;
 }
 
-#if POSIX_THREADS
+#if HAS_THREADS
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
+
+#include "system.h"
 
 /* How long to look for a change before sleeping.  Waking a sleeper costs its waker a system call
  * and comes 5 to 50 us later; the steps between two layers of a network take 1 to 10 us. */
@@ -56,7 +53,6 @@ static int serial(ptrdiff_t n_tasks, pycnn_task task, void *context)
 #define PYCNN_FINISH_SPIN_NS 50000  /* the owner, for the last tasks of others */
 #endif
 
-#define STACK_BYTES ((size_t) 1 << 20)
 #define CACHE_LINE 128
 
 typedef struct {
@@ -68,14 +64,14 @@ typedef struct {
     int spin;                       /* every thread of this call has a CPU to itself */
 
     /* The owner's alone. */
-    pid_t pid;                      /* the process that has these workers */
+    int process;                    /* that has these workers */
     int n_workers;
     int refused;                    /* the system would not start another */
 
     /* Sleeping; the mutex is held for a few instructions at a time and never during a task. */
-    pthread_mutex_t mutex;
-    pthread_cond_t opened;          /* workers wait here for an open gate */
-    pthread_cond_t left;            /* the owner waits here for the last worker to leave */
+    mutex_type mutex;
+    condition_type opened;          /* workers wait here for an open gate */
+    condition_type left;            /* the owner waits here for the last worker to leave */
     atomic_int sleepers;            /* workers that wait */
     atomic_int owner_sleeps;
 
@@ -106,7 +102,7 @@ static uint32_t number(uint32_t gate)
 }
 
 /* Whoever holds the pool writes its process here: a child can tell a holder that it has not got. */
-static _Atomic pid_t holder;
+static atomic_int holder;
 static _Atomic(pool_t *) pool;      /* the holder's, but a forked child's fork handler clears it */
 
 static atomic_int process_threads = 1;
@@ -138,6 +134,11 @@ void pycnn_set_num_threads(int n)
 void pycnn_set_cpu_count(int n)
 {
     atomic_store_explicit(&cpu_count, n, memory_order_relaxed);
+}
+
+int pycnn_affinity_cpus(void)
+{
+    return affinity_cpus();
 }
 
 /* Rounding mode and flush-to-zero, which must not differ between the threads of a call.  A thread
@@ -175,13 +176,6 @@ static void relax(void)
 #endif
 }
 
-static int64_t nanoseconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t) t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /* Can a worker that last served call number `served` join? */
 static int is_open(uint32_t gate, uint32_t served)
 {
@@ -216,23 +210,21 @@ static uint32_t wait_for_call(pool_t *p, uint32_t served, int spin)
             }
         } while (nanoseconds() < end);
     }
-    pthread_mutex_lock(&p->mutex);
+    mutex_lock(&p->mutex);
     atomic_fetch_add(&p->sleepers, 1);
     while (!is_open(gate = atomic_load(&p->gate), served))
-        pthread_cond_wait(&p->opened, &p->mutex);
+        condition_wait(&p->opened, &p->mutex);
     atomic_fetch_sub(&p->sleepers, 1);
-    pthread_mutex_unlock(&p->mutex);
+    mutex_unlock(&p->mutex);
     return gate;
 }
 
-static void *work(void *argument)
+THREAD_FUNCTION(work)
 {
     pool_t *const p = argument;
     uint32_t served = UINT32_MAX;   /* no call has this number */
     int spin = 0;
-#if defined(__linux__)
-    pthread_setname_np(pthread_self(), "pycnn");
-#endif
+    name_thread();
     for (;;) {
         uint32_t gate = wait_for_call(p, served, spin);
         if (!atomic_compare_exchange_strong(&p->gate, &gate, gate - ONE_SEAT + 1))
@@ -244,39 +236,12 @@ static void *work(void *argument)
         gate = atomic_fetch_sub(&p->gate, 1) - 1;
         if (inside(gate) == 0 && atomic_load(&p->owner_sleeps)) {
             /* Once through the mutex: the owner is not between its look and its sleep. */
-            pthread_mutex_lock(&p->mutex);
-            pthread_mutex_unlock(&p->mutex);
-            pthread_cond_signal(&p->left);
+            mutex_lock(&p->mutex);
+            mutex_unlock(&p->mutex);
+            condition_wake_one(&p->left);
         }
     }
-    return NULL;
-}
-
-static int start_worker(pool_t *p)
-{
-    sigset_t most, before;
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int error;
-    if (pthread_attr_init(&attributes) != 0)
-        return 0;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    /* Signals are for Python's threads, except the faults, which belong to the thread that has
-     * them: blocked, they would kill the process without a word from its handlers. */
-    sigfillset(&most);
-    sigdelset(&most, SIGSEGV);
-    sigdelset(&most, SIGBUS);
-    sigdelset(&most, SIGFPE);
-    sigdelset(&most, SIGILL);
-    sigdelset(&most, SIGTRAP);
-    sigdelset(&most, SIGABRT);
-    sigdelset(&most, SIGSYS);
-    pthread_sigmask(SIG_SETMASK, &most, &before);
-    error = pthread_create(&thread, &attributes, work, p);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return error == 0;
+    return 0;
 }
 
 /* In a forked child.  The parent's pool stays where it is, a few hundred bytes: a mutex or a
@@ -287,9 +252,9 @@ static void forget(void)
     atomic_store(&holder, 0);
 }
 
-static int acquire(pid_t self)
+static int acquire(int self)
 {
-    pid_t other = 0;
+    int other = 0;
     if (atomic_compare_exchange_strong(&holder, &other, self))
         return 1;
     /* Held by a thread of the parent, after a fork that ran no handlers: nobody here will let go. */
@@ -302,31 +267,30 @@ static void release(void)
 }
 
 /* The process's pool with as many of n_workers as the system grants, or NULL; for the holder. */
-static pool_t *get_pool(pid_t self, int n_workers)
+static pool_t *get_pool(int self, int n_workers)
 {
     static atomic_int registered;
     pool_t *p;
     if (!atomic_load(&registered)) {
-        if (pthread_atfork(NULL, NULL, forget) != 0)
+        if (!after_fork_in_child(forget))
             return NULL;
         atomic_store(&registered, 1);
     }
     p = atomic_load(&pool);
-    if (p == NULL || p->pid != self) {
-        void *block;
-        if (posix_memalign(&block, CACHE_LINE, sizeof *p) != 0)
+    if (p == NULL || p->process != self) {
+        p = aligned_block(CACHE_LINE, sizeof *p);
+        if (p == NULL)
             return NULL;
-        p = memset(block, 0, sizeof *p);
-        p->pid = self;
-        if (pthread_mutex_init(&p->mutex, NULL) != 0 || pthread_cond_init(&p->opened, NULL) != 0 ||
-            pthread_cond_init(&p->left, NULL) != 0) {
-            free(p);
+        memset(p, 0, sizeof *p);
+        p->process = self;
+        if (!mutex_init(&p->mutex) || !condition_init(&p->opened) || !condition_init(&p->left)) {
+            free_aligned_block(p);
             return NULL;
         }
         atomic_store(&pool, p);
     }
     while (p->n_workers < n_workers && !p->refused) {
-        if (start_worker(p))
+        if (start_thread(work, p))
             p->n_workers++;
         else
             p->refused = 1;
@@ -344,13 +308,13 @@ static void open_gate(pool_t *p, int n_seats)
     needed = n_seats - (p->n_workers - sleepers);
     if (needed <= 0)
         return;
-    pthread_mutex_lock(&p->mutex);
-    pthread_mutex_unlock(&p->mutex);
+    mutex_lock(&p->mutex);
+    mutex_unlock(&p->mutex);
     if (needed >= sleepers) {
-        pthread_cond_broadcast(&p->opened);
+        condition_wake_all(&p->opened);
     } else {
         while (needed-- > 0)
-            pthread_cond_signal(&p->opened);
+            condition_wake_one(&p->opened);
     }
 }
 
@@ -369,24 +333,23 @@ static void finish(pool_t *p)
             }
         } while (nanoseconds() < end);
     }
-    pthread_mutex_lock(&p->mutex);
+    mutex_lock(&p->mutex);
     atomic_store(&p->owner_sleeps, 1);
     while (inside(atomic_load(&p->gate)) != 0)
-        pthread_cond_wait(&p->left, &p->mutex);
+        condition_wait(&p->left, &p->mutex);
     atomic_store(&p->owner_sleeps, 0);
-    pthread_mutex_unlock(&p->mutex);
+    mutex_unlock(&p->mutex);
 }
 
 int pycnn_parallel(ptrdiff_t n_tasks, pycnn_task task, void *context, int max_workers)
 {
     pool_t *p;
-    pid_t self;
-    int n_seats;
+    int self, n_seats;
     if (max_workers > n_tasks)
         max_workers = (int) n_tasks;
     if (max_workers > PYCNN_MAX_THREADS)
         max_workers = PYCNN_MAX_THREADS;
-    if (max_workers <= 1 || !acquire(self = getpid()))
+    if (max_workers <= 1 || !acquire(self = process_number()))
         return serial(n_tasks, task, context);
     p = get_pool(self, max_workers - 1);
     if (p == NULL || p->n_workers == 0) {
@@ -407,18 +370,10 @@ int pycnn_parallel(ptrdiff_t n_tasks, pycnn_task task, void *context, int max_wo
     return n_seats + 1;
 }
 
-#else  /* No POSIX threads: every call is serial; the numbers are kept but change nothing. */
-
-#if defined(_MSC_VER)
-#define THREAD_LOCAL __declspec(thread)
-#elif defined(__GNUC__)
-#define THREAD_LOCAL __thread
-#else
-#define THREAD_LOCAL
-#endif
+#else  /* No threads: every call is serial; the numbers are kept but change nothing. */
 
 static volatile int process_threads = 1;
-static THREAD_LOCAL int thread_limit;
+static _Thread_local int thread_limit;
 
 const int pycnn_has_threads = 0;
 
@@ -445,6 +400,11 @@ void pycnn_set_num_threads(int n)
 void pycnn_set_cpu_count(int n)
 {
     (void) n;
+}
+
+int pycnn_affinity_cpus(void)
+{
+    return 0;
 }
 
 int pycnn_parallel(ptrdiff_t n_tasks, pycnn_task task, void *context, int max_workers)

@@ -6,9 +6,6 @@
 #define PYCNN_THREADS_H
 
 #include <stddef.h>
-#if defined(_MSC_VER)
-#include <intrin.h>
-#endif
 
 #define PYCNN_MAX_THREADS 256
 
@@ -26,12 +23,10 @@ int pycnn_parallel(ptrdiff_t n_tasks, pycnn_task task, void *context, int max_wo
 /* How many threads a call from this thread should use: the thread's own limit where it has one,
  * else the process's number, which is 1 until it is set.  Both from 1 to PYCNN_MAX_THREADS; a
  * limit of 0 is none.  The two that threadpoolctl looks for are visible outside the library. */
-#if defined(__GNUC__)
-#define PYCNN_VISIBLE __attribute__((visibility("default")))
-#elif defined(_WIN32)
+#if defined(_WIN32)
 #define PYCNN_VISIBLE __declspec(dllexport)
 #else
-#define PYCNN_VISIBLE
+#define PYCNN_VISIBLE __attribute__((visibility("default")))
 #endif
 
 PYCNN_VISIBLE int pycnn_get_num_threads(void);
@@ -43,20 +38,18 @@ void pycnn_set_num_threads(int n);
 /* Puts `value` where NULL is, unless another thread was first; returns what lies there then. */
 static inline void *pycnn_publish(void **place, void *value)
 {
-#if defined(_MSC_VER)
-    void *found = _InterlockedCompareExchangePointer(place, value, NULL);
-    return found == NULL ? value : found;
-#else
     void *found = NULL;
     __atomic_compare_exchange_n(place, &found, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     return found == NULL ? value : found;
-#endif
 }
 
 /* How many CPUs there are: idle threads spin for the next call only while each has its own. */
 void pycnn_set_cpu_count(int n);
 
-/* 0 in a build without POSIX threads, where every call is serial. */
+/* How many of them this process may use, as Windows has it; 0 where it does not say, or elsewhere. */
+int pycnn_affinity_cpus(void);
+
+/* 0 in a build without threads, where every call is serial. */
 extern const int pycnn_has_threads;
 
 #endif

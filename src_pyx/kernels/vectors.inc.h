@@ -39,22 +39,28 @@ typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
 #define SHUFFLE(a, b, index) __builtin_shuffle(a, b, index)
 #endif
 
-/* a > b ? a : b, one instruction on x86-64, which compilers do not find in the vector form. */
+/* a > b ? a : b, one instruction on x86-64, which compilers do not find in the vector form.  Clang's
+ * immintrin.h has it on Windows only where a flag lets the whole file use it. */
 #if defined(__x86_64__)
+#if VECTOR_BYTES == 64 && defined(__clang__)
+#define MAXPS(a, b) __builtin_ia32_maxps512(a, b, 4)    /* 4: rounding as the thread has it */
+#define MAXPD(a, b) __builtin_ia32_maxpd512(a, b, 4)
+#elif VECTOR_BYTES == 64
 #include <immintrin.h>
-#if VECTOR_BYTES == 64
-#define MAXIMUM(a, b)                                                                              \
-    (sizeof(T) == 4 ? (VECTOR)_mm512_max_ps((__m512)(a), (__m512)(b))                              \
-                    : (VECTOR)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#define MAXPS(a, b) _mm512_max_ps(a, b)
+#define MAXPD(a, b) _mm512_max_pd(a, b)
 #elif VECTOR_BYTES == 32
-#define MAXIMUM(a, b)                                                                              \
-    (sizeof(T) == 4 ? (VECTOR)_mm256_max_ps((__m256)(a), (__m256)(b))                              \
-                    : (VECTOR)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
+#define MAXPS(a, b) __builtin_ia32_maxps256(a, b)
+#define MAXPD(a, b) __builtin_ia32_maxpd256(a, b)
 #else
-#define MAXIMUM(a, b)                                                                              \
-    (sizeof(T) == 4 ? (VECTOR)_mm_max_ps((__m128)(a), (__m128)(b))                                 \
-                    : (VECTOR)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#define MAXPS(a, b) __builtin_ia32_maxps(a, b)
+#define MAXPD(a, b) __builtin_ia32_maxpd(a, b)
 #endif
+typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+typedef double doubles __attribute__((vector_size(VECTOR_BYTES)));
+#define MAXIMUM(a, b)                                                                              \
+    (sizeof(T) == 4 ? (VECTOR)MAXPS((floats)(a), (floats)(b))                                      \
+                    : (VECTOR)MAXPD((doubles)(a), (doubles)(b)))
 #else
 #define MAXIMUM(a, b)                                                                              \
     (VECTOR)(((NAME(mask))(a) & ((a) > (b))) | ((NAME(mask))(b) & ~((a) > (b))))

@@ -4,41 +4,40 @@
  *         tests/native/threads_stress.c -o threads_stress -lm
  *     TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" ./threads_stress [seconds]
  *
- * and the same with -fsanitize=address,undefined or none.  Prints what it did; exits with 1 when a
- * task ran not exactly once, a result was not visible, or a worker number was used twice.
+ * and the same with -fsanitize=address,undefined or none, and on Windows, which has neither forks nor
+ * signals.  Prints what it did; exits with 1 when a task ran not exactly once, a result was not
+ * visible, or a worker number was used twice.
  */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <sys/types.h>
-#include <unistd.h>
+#include "system.h"
 
-/* The pool's own source, with a pthread_create that refuses on demand and a getpid that can be
- * made blind to forks, as it is where parent and child are number 1 of their namespaces. */
+/* The pool's own source, with threads that are refused on demand and a number of the process that
+ * can be made blind to forks, as it is where parent and child are number 1 of their namespaces. */
 static int refuse, blind;
-static pid_t blind_getpid(void);
-static int refusing_create(pthread_t *thread, const pthread_attr_t *attributes,
-                           void *(*start)(void *), void *argument);
-#define pthread_create refusing_create
-#define getpid blind_getpid
+#define start_thread(function, argument) (!refuse && start_thread(function, argument))
+#define process_number() (blind ? 1 : process_number())
 #include "threads.c"
-#undef pthread_create
-#undef getpid
 
-#include <errno.h>
 #include <fenv.h>
 #include <stdio.h>
+#include <stdlib.h>
+#if defined(_WIN32)
+#define HAS_FORK 0
+#define _exit ExitProcess
+#else
+#define HAS_FORK 1
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <sys/wait.h>
+#endif
 
-static int refusing_create(pthread_t *thread, const pthread_attr_t *attributes,
-                           void *(*start)(void *), void *argument)
+static void nap(unsigned microseconds)
 {
-    return refuse ? EAGAIN : pthread_create(thread, attributes, start, argument);
-}
-
-static pid_t blind_getpid(void)
-{
-    return blind ? 1 : getpid();
+#if defined(_WIN32)
+    Sleep((microseconds + 999) / 1000);
+#else
+    usleep(microseconds);
+#endif
 }
 
 #define CHECK(condition)                                                                           \
@@ -110,10 +109,10 @@ static unsigned next_random(unsigned *state)
     return *state >> 8;
 }
 
-static atomic_int stop;
+static atomic_int stop, callers;
 static atomic_long calls, shared_calls;
 
-static void *caller(void *argument)
+THREAD_FUNCTION(caller)
 {
     unsigned state = (unsigned) (uintptr_t) argument;
     do {
@@ -125,23 +124,16 @@ static void *caller(void *argument)
             atomic_fetch_add(&shared_calls, 1);
         atomic_fetch_add(&calls, 1);
         if (next_random(&state) % 64 == 0)
-            usleep(next_random(&state) % 200);
+            nap(next_random(&state) % 200);
     } while (!atomic_load(&stop));
-    return NULL;
-}
-
-static void wait_for(pid_t child)
-{
-    int status;
-    CHECK(child > 0);
-    CHECK(waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    atomic_fetch_sub(&callers, 1);
+    return 0;
 }
 
 static void sleepy_task(void *context, ptrdiff_t task, int worker)
 {
     ((int *) context)[task] = worker;
-    usleep(1000);
+    nap(1000);
 }
 
 /* Calls until each of the workers has had a part in a call; the system may keep one waiting. */
@@ -149,7 +141,7 @@ static void share(int workers)
 {
     int by_worker[20], had_part;
     do {
-        usleep(1000);               /* they sleep */
+        nap(1000);               /* they sleep */
         CHECK(pycnn_parallel(20, sleepy_task, by_worker, workers) == workers);
         had_part = 0;
         for (int w = 0; w < workers; w++) {
@@ -159,6 +151,59 @@ static void share(int workers)
             had_part += i < 20;
         }
     } while (had_part < workers);
+}
+
+static void control_task(void *context, ptrdiff_t task, int worker)
+{
+    (void) worker;
+    ((unsigned *) context)[task] = get_control();
+    nap(1000);                   /* leaves tasks for the others */
+}
+
+static void test_control(void)
+{
+    unsigned seen[8];
+    CHECK(fesetround(FE_UPWARD) == 0);
+    CHECK(pycnn_parallel(8, control_task, seen, 3) == 3);
+    for (int i = 0; i < 8; i++)
+        CHECK(seen[i] == get_control());
+    CHECK(fesetround(FE_TONEAREST) == 0);
+    CHECK(pycnn_parallel(8, control_task, seen, 3) == 3);
+    for (int i = 0; i < 8; i++)
+        CHECK(seen[i] == get_control());
+}
+
+/* A pool that has no workers yet gets none, and does not ask again. */
+static void test_refusal(void)
+{
+    pool_t *const before = atomic_exchange(&pool, NULL);
+    refuse = 1;
+    CHECK(run_job(100, 4, 50, 0) == 1);
+    refuse = 0;
+    CHECK(run_job(100, 4, 50, 0) == 1);
+    free_aligned_block(atomic_exchange(&pool, before));
+}
+
+#if HAS_FORK
+
+static void signal_task(void *context, ptrdiff_t task, int worker)
+{
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    if (worker != 0) {
+        CHECK(sigismember(&blocked, SIGINT) == 1);
+        CHECK(sigismember(&blocked, SIGSEGV) == 0);
+    }
+    ((int *) context)[task] = worker;
+    nap(1000);
+}
+
+static void wait_for(pid_t child)
+{
+    int status;
+    CHECK(child > 0);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /* A chain of forks; the children use the pool before and after they fork. */
@@ -180,7 +225,7 @@ static void fork_chain(int depth, int raw)
 /* Forks as if another thread held the pool at that moment. */
 static void fork_while_held(int raw)
 {
-    atomic_store(&holder, blind_getpid());
+    atomic_store(&holder, process_number());
     fork_chain(1, raw);
     CHECK(run_job(100, 3, 50, 0) == 1);
     atomic_store(&holder, 0);
@@ -203,57 +248,13 @@ static void test_forks(void)
     atomic_store(&pool, NULL);
 }
 
-static void control_task(void *context, ptrdiff_t task, int worker)
-{
-    (void) worker;
-    ((unsigned *) context)[task] = get_control();
-    usleep(1000);                   /* leaves tasks for the others */
-}
-
-static void test_control(void)
-{
-    unsigned seen[8];
-    CHECK(fesetround(FE_UPWARD) == 0);
-    CHECK(pycnn_parallel(8, control_task, seen, 3) == 3);
-    for (int i = 0; i < 8; i++)
-        CHECK(seen[i] == get_control());
-    CHECK(fesetround(FE_TONEAREST) == 0);
-    CHECK(pycnn_parallel(8, control_task, seen, 3) == 3);
-    for (int i = 0; i < 8; i++)
-        CHECK(seen[i] == get_control());
-}
-
-static void signal_task(void *context, ptrdiff_t task, int worker)
-{
-    sigset_t blocked;
-    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-    if (worker != 0) {
-        CHECK(sigismember(&blocked, SIGINT) == 1);
-        CHECK(sigismember(&blocked, SIGSEGV) == 0);
-    }
-    ((int *) context)[task] = worker;
-    usleep(1000);
-}
-
-static void test_refusal(void)
-{
-    const pid_t child = fork();     /* the child has no workers yet */
-    if (child == 0) {
-        refuse = 1;
-        CHECK(run_job(100, 4, 50, 0) == 1);
-        refuse = 0;
-        CHECK(run_job(100, 4, 50, 0) == 1);  /* it is not asked again */
-        _exit(0);
-    }
-    wait_for(child);
-}
+#endif
 
 int main(int argc, char **argv)
 {
     const double seconds = argc > 1 ? atof(argv[1]) : 5;
     enum { CALLERS = 6 };
-    pthread_t threads[CALLERS];
-    int forks = 0, by_worker[8];
+    int forks = 0;
 
     pycnn_set_cpu_count(2);
     CHECK(run_job(0, 4, 10, 0) == 1);
@@ -265,22 +266,28 @@ int main(int argc, char **argv)
     for (int i = 0; i < 70000; i++)  /* past the 65536 numbers of the gate */
         CHECK(run_job(2, 2, 0, 0) == 2);
     test_control();
-    CHECK(pycnn_parallel(8, signal_task, by_worker, 3) == 3);
     test_refusal();
+#if HAS_FORK
+    int by_worker[8];
+    CHECK(pycnn_parallel(8, signal_task, by_worker, 3) == 3);
     test_forks();
+#endif
     for (int workers = 2; workers < 6; workers++)
         share(workers);
 
+    atomic_store(&callers, CALLERS);
     for (int i = 0; i < CALLERS; i++)
-        CHECK(pthread_create(&threads[i], NULL, caller, (void *) (uintptr_t) (i + 1)) == 0);
+        CHECK(start_thread(caller, (void *) (uintptr_t) (i + 1)));
     for (const int64_t end = nanoseconds() + (int64_t) (seconds * 1e9); nanoseconds() < end;) {
+#if HAS_FORK
         fork_chain(2, 0);           /* while the others are in the middle of anything */
         forks += 2;
-        usleep(2000);
+#endif
+        nap(2000);
     }
     atomic_store(&stop, 1);
-    for (int i = 0; i < CALLERS; i++)
-        pthread_join(threads[i], NULL);
+    while (atomic_load(&callers) != 0)
+        nap(1000);
     CHECK(run_job(300, 9, 10, 1) == 9);
     printf("%ld calls from %d threads, %ld of them shared; %d forks\n", atomic_load(&calls),
            CALLERS, atomic_load(&shared_calls), forks);
