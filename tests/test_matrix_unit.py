@@ -159,6 +159,33 @@ def test_fused_and_unfused_have_the_same_bits(layer, precision, window, pool, ac
     assert_same_bits(layer(pycnn.conv_relu_pool, **pooling, **kwargs), expected, any_nan=True)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("odd", [0.5, np.nan, 1e-41])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_network_has_the_bits_of_its_layers(rng, precision, odd):
+    filters = [
+        rng.standard_normal(shape).astype(np.float32) for shape in [(33, 3, 3, 12), (40, 2, 2, 33)]
+    ]
+    net = pycnn.Sequential(
+        [
+            pycnn.Conv2D.from_arrays(filters[0], padding=1, activation="relu", precision=precision),
+            pycnn.MaxPool2D(2),
+            pycnn.Conv2D.from_arrays(filters[1], stride=2, precision=precision),
+            pycnn.Flatten(),
+            pycnn.Dense(5),
+        ]
+    )
+    x = rng.standard_normal((4, 22, 23, 12)).astype(np.float32)
+    x[1, 20, 20, 3] = odd
+    expected = x
+    actual = net(x)
+    for layer in net.layers:
+        expected = layer(expected)
+    assert_same_bits(actual, expected, any_nan=True)
+    for image, alone in zip(x, expected, strict=True):
+        assert_same_bits(net(image), alone, any_nan=True)
+
+
 @pytest.mark.parametrize(
     ("shape", "kernel", "n_filters", "stride"),
     [
