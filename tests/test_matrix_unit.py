@@ -14,8 +14,7 @@ import pycnn
 from pycnn import _conv, config
 from pycnn import _reference as reference
 
-LEVEL = config.get_config()["cpu"]["level"]
-HAS_MATRIX_UNIT = LEVEL == "amx"
+HAS_MATRIX_UNIT = config.get_config()["cpu"]["level"] == "amx"
 PRECISIONS = ["highest", "high", "medium"]
 KEEPS_VALUES = [name for name in LAYOUTS if name != "zero stride"]
 U = 2.0**-24
@@ -215,17 +214,18 @@ def test_large_layers_are_cut_without_a_trace(rng, shape, kernel, n_filters, str
 
 @pytest.mark.parametrize("shape", [(12, 12, 64, 3), (30, 30, 256, 1), (9, 9, 24, 5)])
 def test_random_data_is_no_worse_than_in_a_plain_loop(rng, shape):
+    """Of fused products, one after the other: the matrix unit is as good, a direct sum is near."""
     height, width, channels, kernel = shape
     x = rng.standard_normal((height, width, channels)).astype(np.float32)
-    filters = rng.standard_normal((32, kernel, kernel, channels)).astype(np.float32)
-    fused = np.float64 if LEVEL != "generic" else np.float32  # which holds the products exactly
+    filters = rng.standard_normal((64, kernel, kernel, channels)).astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(0, 1))
     windows = np.moveaxis(windows, 2, -1).reshape(*windows.shape[:2], -1)
-    loop = np.zeros((*windows.shape[:2], 32), np.float32)
-    for pixels, weights in zip(np.moveaxis(windows, -1, 0), filters.reshape(32, -1).T, strict=True):
-        products = np.multiply.outer(pixels, weights, dtype=fused)
+    loop = np.zeros((*windows.shape[:2], 64), np.float32)
+    for pixels, weights in zip(np.moveaxis(windows, -1, 0), filters.reshape(64, -1).T, strict=True):
+        products = np.multiply.outer(pixels, weights, dtype=np.float64)  # exact
         loop = (loop + products).astype(np.float32)
     exact = reference.conv2d(x, filters)
     error, of_loop = (np.abs(y - exact) for y in (pycnn.conv2d(x, filters), loop))
-    assert error.max() <= of_loop.max()
-    assert np.sqrt(np.mean(error**2)) <= np.sqrt(np.mean(of_loop**2))
+    most = 1 if HAS_MATRIX_UNIT else 1.5
+    assert error.max() <= most * of_loop.max()
+    assert np.sqrt(np.mean(error**2)) <= most * np.sqrt(np.mean(of_loop**2))
