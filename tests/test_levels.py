@@ -9,7 +9,9 @@ from pycnn import config
 
 LEVELS = config.get_config()["cpu"]["levels"]
 USABLE = [name for name, available in LEVELS.items() if available]
-LANES = {"generic": 4, "neon": 4, "avx2": 8, "avx512": 16, "amx": 16}
+LANES = {"generic": 4, "neon": 4, "avx2": 8, "avx512": 16}
+# A matrix unit in software (.ci/software_amx) goes with the best vectors there are.
+LANES["amx"] = LANES["avx512" if LEVELS.get("avx512") else "avx2"]
 
 # (1 + u)**2 is 1 + 2u + u**2. A multiplication of its own rounds u**2 away; a fused one adds the
 # exact product to the sum before it, if there is one: hence both orders.

@@ -47,8 +47,8 @@
  * The image and the filters together are refused unless their exponents add up to -96 or more:
  * then u S >= n 2^-120, and flushing adds at most (6 n + 12 t) / 64 n <= (6 + 12 t) / 64 times u S.
  * Together it keeps the promise when  c + 6 t + 8 + 1/64 + (6 + 12 t) / 64 <= K + 2,  which
- * plan_filters checks; for K a multiple of 32 that is always so, and "highest" is as
- * good as the direct sum or better.  Sums stay below 2^127: no overflow.
+ * plan_filters checks; where all tiles are full, K = 32 t, that is always so, and "highest" is
+ * as good as the direct sum or better.  Sums stay below 2^127: no overflow.
  * "high": |error| <= (2^-15 + gamma_(c + 3 t)) S; "medium": (2^-7 + 2^-16 + gamma_(c + t)) S.
  */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
@@ -59,7 +59,9 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
+#ifndef PYCNN_SOFTWARE_AMX
 #include <immintrin.h>
+#endif
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -108,7 +110,9 @@ int pycnn_amx_enable(void)
     return syscall(SYS_arch_prctl, ARCH_REQUEST_XCOMP_PERMISSION, TILE_DATA) == 0;
 }
 
-#ifdef __clang__
+#if defined(PYCNN_SOFTWARE_AMX)  /* a test build */
+#include "../../tests/native/software_amx.h"
+#elif defined(__clang__)
 #pragma clang attribute push(                                                                      \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16"))),               \
     apply_to = function)

@@ -62,7 +62,9 @@ const pycnn_level pycnn_levels[] = {
     {"generic", always, always, pycnn_kernels_generic, NULL},
     {"avx2", has_avx2, always, pycnn_kernels_avx2, NULL},
     {"avx512", has_avx512, always, pycnn_kernels_avx512, NULL},
-#if defined(__linux__)
+#if defined(PYCNN_SOFTWARE_AMX)  /* a test build, and the vectors that it has besides */
+    {"amx", always, always, PYCNN_SOFTWARE_AMX, &pycnn_amx},
+#elif defined(__linux__)
     {"amx", has_amx, pycnn_amx_enable, pycnn_kernels_avx512, &pycnn_amx},
 #endif
 };

@@ -1,0 +1,231 @@
+"""Layers that the matrix unit takes where there is one: each promise, for any shape and number.
+
+The other levels compute the same layers by other algorithms, and keep the same promises.
+"""
+
+import numpy as np
+import pytest
+from comparing import assert_same_bits, assert_within
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import LAYOUTS, numbers, poison
+
+import pycnn
+from pycnn import _conv, config
+from pycnn import _reference as reference
+
+HAS_MATRIX_UNIT = config.get_config()["cpu"]["level"] == "amx"
+PRECISIONS = ["highest", "high", "medium"]
+KEEPS_VALUES = [name for name in LAYOUTS if name != "zero stride"]
+U = 2.0**-24
+
+
+class Layer:
+    """The arrays and keywords of a convolution."""
+
+    def __init__(self, x, filters, bias, **kwargs):
+        self.x, self.filters, self.bias, self.kwargs = x, filters, bias, kwargs
+
+    def __repr__(self):
+        return f"Layer({self.x.shape}, {self.filters.shape}, {self.kwargs})"
+
+    def __call__(self, function=pycnn.conv2d, x=None, filters=None, **kwargs):
+        x = self.x if x is None else x
+        filters = self.filters if filters is None else filters
+        return function(x, filters, self.bias, **self.kwargs, **kwargs)
+
+    def algorithm(self, precision="highest"):
+        pads, strides = self.kwargs["padding"], self.kwargs["stride"]
+        f4, kernel = np.dtype(np.float32).num, self.filters.shape[1:3]
+        out = tuple(
+            (size + sum(p) - k) // s + 1
+            for size, p, k, s in zip(self.x.shape[1:3], pads, kernel, strides, strict=True)
+        )
+        before = tuple(p[0] for p in pads)
+        plan = _conv.ConvPlan(
+            f4, self.x.shape, self.filters.shape, out, strides, before, (1, 1), 1, precision
+        )
+        return plan.algorithm
+
+
+def exponents(rng, shape, low, high):
+    """Return floats of 24 random bits, either sign and exponents from `low` to `high`."""
+    values = rng.integers(2**23, 2**24, shape) * rng.choice([-1.0, 1.0], shape)
+    return np.ldexp(values, rng.integers(low, high + 1, shape) - 23).astype(np.float32)
+
+
+@st.composite
+def layers(draw, kinds=("normal", "whole", "zeros", "wide", "any", "small", "large")):
+    """Return layers of at least 16 filters and 64 products, of one group and without dilation."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    kernel = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    least = -(-64 // (kernel[0] * kernel[1]))
+    channels = draw(st.integers(least, least + 40) | st.sampled_from([64, 96]))
+    n_filters = draw(st.integers(16, 70))
+    pads = tuple((draw(st.integers(0, k - 1)), draw(st.integers(0, k - 1))) for k in kernel)
+    sizes = [draw(st.integers(max(1, k - sum(p)), 22)) for k, p in zip(kernel, pads, strict=True)]
+    shapes = (draw(st.integers(1, 3)), *sizes, channels), (n_filters, *kernel, channels)
+    kind = draw(st.sampled_from(kinds))
+    if kind == "any":  # from the smallest subnormal on
+        x, filters = (exponents(rng, shape, -149, 55) for shape in shapes)
+    elif kind in ("small", "large"):  # at either end of what bfloat16 parts can hold
+        total = draw(st.integers(-106, -90) if kind == "small" else st.integers(95, 105))
+        of_x = draw(st.integers(max(-110, total - 110), min(110, total + 110)))
+        x, filters = (
+            exponents(rng, shape, e, e + draw(st.integers(0, 4)))
+            for shape, e in zip(shapes, (of_x, total - of_x), strict=True)
+        )
+        x[rng.random(x.shape) < 0.3] = 0
+    else:
+        x = numbers(rng, shapes[0], np.float32, kind)
+        filters = numbers(rng, shapes[1], np.float32, draw(st.sampled_from(["normal", kind])))
+    bias = numbers(rng, (n_filters,), np.float32) if draw(st.booleans()) else None
+    strides = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    return Layer(x, filters, bias, stride=strides, padding=pads)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_matrix_unit_takes_them(precision):
+    for kernel, channels in [((1, 1), 64), ((3, 3), 8), ((2, 5), 7), ((4, 4), 32)]:
+        x = np.empty((1, 9, 9, channels), np.float32)
+        filters = np.empty((64, *kernel, channels), np.float32)
+        layer = Layer(x, filters, None, stride=(2, 1), padding=((0, 0), (0, 0)))
+        assert layer.algorithm(precision) == ("amx" if HAS_MATRIX_UNIT else "direct")
+
+
+@given(layers(), st.sampled_from(PRECISIONS))
+def test_every_precision_keeps_its_bound(layer, precision):
+    algorithm = layer.algorithm(precision)
+    assume(algorithm != "winograd")  # test_precision.py has its bound
+    bound = layer(reference.conv2d_bound)
+    if algorithm == "amx" and precision != "highest":
+        sizes = (np.abs(a).astype(float) for a in (layer.x, layer.filters))
+        sums = reference.conv2d(*sizes, **layer.kwargs)
+        sums = sums if layer.bias is None else sums + np.abs(layer.bias)
+        k = layer.filters[0].size
+        roundings = 3 * k + 16 if precision == "high" else k + 16
+        lost = 2**-15 if precision == "high" else 2**-7 + 2**-16
+        bound = np.maximum(bound, (lost + roundings * U / (1 - roundings * U)) * sums)
+    assert_within(layer(precision=precision), layer(reference.conv2d), bound)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@given(layers(), st.sampled_from(PRECISIONS), st.integers(0, 3))
+def test_nan_and_infinity_stay_in_their_windows(layer, precision, count):
+    rng = np.random.default_rng(count)
+    clean = layer(precision=precision)
+    poison(rng, layer.x, count)
+    actual, expected = layer(precision=precision), layer(reference.conv2d)
+    np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))
+    np.testing.assert_array_equal(actual[np.isinf(actual)], expected[np.isinf(expected)])
+    for image, y, before in zip(layer.x, actual, clean, strict=True):
+        if np.isfinite(image).all():
+            assert_same_bits(y, before)
+
+
+@given(layers(), st.sampled_from(PRECISIONS), st.sampled_from([0.5, np.nan, 1e-41]), st.data())
+def test_nothing_else_changes_a_bit(layer, precision, odd, data):
+    """Alone or in a batch, any number of threads, any memory, packed filters."""
+    layer.x[-1].flat[data.draw(st.integers(0, layer.x[-1].size - 1))] = odd
+    with config.threads(1):
+        expected = layer(precision=precision)
+    change_x, change_filters = (LAYOUTS[data.draw(st.sampled_from(KEEPS_VALUES))] for _ in range(2))
+    with config.threads(data.draw(st.integers(2, 5))):
+        actual = layer(
+            x=change_x(layer.x), filters=change_filters(layer.filters), precision=precision
+        )
+        assert_same_bits(actual, expected)
+        packed = pycnn.PackedFilters(layer.filters)
+        for image, alone in zip(layer.x, expected, strict=True):
+            assert_same_bits(layer(x=image, filters=packed, precision=precision), alone)
+
+
+@given(
+    layers(),
+    st.sampled_from(PRECISIONS),
+    st.sampled_from([(2, 2), (3, 2), (2, 1), (1, 2), ((3, 2), (2, 3)), ((1, 4), (1, 3))]),
+    st.sampled_from(["max", "avg"]),
+    st.sampled_from([None, "relu", "leaky_relu"]),
+    st.sampled_from([0.5, np.inf, 1e-41]),
+)
+def test_fused_and_unfused_have_the_same_bits(layer, precision, window, pool, activation, odd):
+    layer.x[0].flat[-1] = odd  # which most pools leave out
+    kwargs = {"precision": precision, "activation": activation}
+    maps = layer(**kwargs)
+    assume((np.array(maps.shape[1:3]) >= window[0]).all())
+    expected = getattr(pycnn, f"{pool}_pool2d")(maps, *window)
+    pooling = {"pool_size": window[0], "pool_stride": window[1], "pool": pool}
+    assert_same_bits(layer(pycnn.conv_relu_pool, **pooling, **kwargs), expected, any_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("odd", [0.5, np.nan, 1e-41])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_network_has_the_bits_of_its_layers(rng, precision, odd):
+    filters = [
+        rng.standard_normal(shape).astype(np.float32) for shape in [(33, 3, 3, 12), (40, 2, 2, 33)]
+    ]
+    net = pycnn.Sequential(
+        [
+            pycnn.Conv2D.from_arrays(filters[0], padding=1, activation="relu", precision=precision),
+            pycnn.MaxPool2D(2),
+            pycnn.Conv2D.from_arrays(filters[1], stride=2, precision=precision),
+            pycnn.Flatten(),
+            pycnn.Dense(5),
+        ]
+    )
+    x = rng.standard_normal((4, 22, 23, 12)).astype(np.float32)
+    x[1, 20, 20, 3] = odd
+    expected = x
+    actual = net(x)
+    for layer in net.layers:
+        expected = layer(expected)
+    assert_same_bits(actual, expected, any_nan=True)
+    for image, alone in zip(x, expected, strict=True):
+        assert_same_bits(net(image), alone, any_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "n_filters", "stride"),
+    [
+        ((5, 3000, 64), (3, 3), 33, (1, 1)),  # columns that are cut: a row alone is too large
+        ((7, 2500, 24), (3, 5), 33, (2, 2)),
+        ((60, 61, 96), (3, 3), 100, (1, 1)),  # bands of rows, groups of panels
+        ((35, 36, 160), (5, 5), 70, (2, 3)),
+    ],
+)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_large_layers_are_cut_without_a_trace(rng, shape, kernel, n_filters, stride, precision):
+    """Whole numbers of few bits, which every precision holds."""
+    x = rng.integers(-3, 4, shape).astype(np.float32)
+    filters = rng.integers(-3, 4, (n_filters, *kernel, shape[-1])).astype(np.float32)
+    kwargs = {"stride": stride, "padding": (1, 2)}
+    # Winograd's transforms of such numbers are no whole numbers.
+    if kernel == (3, 3) and not HAS_MATRIX_UNIT:
+        precision = "highest"
+    expected = reference.conv2d(x, filters, **kwargs)
+    for n in (1, 2, 3):
+        with config.threads(n):
+            actual = pycnn.conv2d(x, filters, **kwargs, precision=precision)
+            np.testing.assert_array_equal(actual, expected)
+    pooled = pycnn.conv_relu_pool(x, filters, **kwargs, precision=precision)
+    np.testing.assert_array_equal(pooled, reference.max_pool2d(np.maximum(expected, 0), 2))
+
+
+@pytest.mark.parametrize("shape", [(12, 12, 64, 3), (30, 30, 256, 1), (9, 9, 24, 5)])
+def test_random_data_is_no_worse_than_in_a_plain_loop(rng, shape):
+    """Of fused products, one after the other: the matrix unit is as good, a direct sum is near."""
+    height, width, channels, kernel = shape
+    x = rng.standard_normal((height, width, channels)).astype(np.float32)
+    filters = rng.standard_normal((64, kernel, kernel, channels)).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(0, 1))
+    windows = np.moveaxis(windows, 2, -1).reshape(*windows.shape[:2], -1)
+    loop = np.zeros((*windows.shape[:2], 64), np.float32)
+    for pixels, weights in zip(np.moveaxis(windows, -1, 0), filters.reshape(64, -1).T, strict=True):
+        products = np.multiply.outer(pixels, weights, dtype=np.float64)  # exact
+        loop = (loop + products).astype(np.float32)
+    exact = reference.conv2d(x, filters)
+    error, of_loop = (np.abs(y - exact) for y in (pycnn.conv2d(x, filters), loop))
+    most = 1 if HAS_MATRIX_UNIT else 1.5
+    assert error.max() <= most * of_loop.max()
+    assert np.sqrt(np.mean(error**2)) <= most * np.sqrt(np.mean(of_loop**2))
