@@ -17,8 +17,10 @@ from pycnn._engine cimport (
 
 cnp.import_array()
 
-# Rows of a matrix whose rows fall into few sets of the cache are read together, so many at a time.
+# Rows of a large matrix, or of one whose rows fall into few sets of the cache, are read together, so
+# many at a time: each panel of them is on few pages, and the next one is fetched meanwhile.
 cdef Py_ssize_t ROWS = 64
+cdef Py_ssize_t LARGE_BYTES = 512 * 1024
 # How many rows ahead those of any other matrix are fetched.
 cdef Py_ssize_t ROWS_AHEAD = 8
 # What the sums of a thread should take of the second-level cache.
@@ -77,7 +79,8 @@ cdef Py_ssize_t divide(const Dense *d, Job *job) noexcept nogil:
     job.column_tasks = (d.n_out - 1) // job.columns + 1
     job.vectors = max(d.kernels.direct_pixels, min(d.n, SUMS_BYTES // (job.columns * d.itemsize)))
     job.rows = d.n_in
-    if not d.alone and d.width * d.itemsize % 1024 == 0:
+    if not d.alone and (d.width * d.itemsize % 1024 == 0
+                        or d.n_in > LARGE_BYTES // (d.width * d.itemsize)):
         job.rows = min(d.n_in, ROWS)
     job.sums_bytes = 0
     if job.rows < d.n_in:

@@ -129,25 +129,39 @@ static void NAME(direct)(const pycnn_line *line)
 
 /* ---- one vector through a matrix -------------------------------------------------------------- */
 
-/* Adds `rows` rows of the matrix, from row k on, to the sums in `out`. */
+/* Adds `rows` rows of the matrix to the sums of `vectors` vectors in `out`, or starts them. */
+static inline __attribute__((always_inline)) void
+NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, T *out, int start, const int rows,
+                       const int vectors)
+{
+    VECTOR sum[2] = {{0}, {0}};
+    if (!start)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = LOAD(out + v * LANES);
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] += x[i] * LOAD(w + i * w_step + v * LANES);
+    UNROLL for (int v = 0; v < vectors; v++)
+        STORE(out + v * LANES, sum[v]);
+}
+
+/* Adds `rows` rows of the matrix, from row k on, to the sums in `out`: of each row whole cache lines,
+ * two vectors, before the next. */
 static inline __attribute__((always_inline)) void
 NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
 {
-    const T *x = (const T *)line->x + k, *w = (const T *)line->w + k * line->w_step;
+    const ptrdiff_t w_step = line->w_step, n = line->n_filters;
+    const T *x = (const T *)line->x + k, *w = (const T *)line->w + k * w_step;
     T *out = line->out;
     ptrdiff_t f = 0;
-    for (; f + LANES <= line->n_filters; f += LANES) {
-        VECTOR sum = {0};
-        if (k > 0)
-            sum = LOAD(out + f);
-        UNROLL for (int i = 0; i < rows; i++)
-            sum += x[i] * LOAD(w + i * line->w_step + f);
-        STORE(out + f, sum);
-    }
-    for (; f < line->n_filters; f++) {
+    for (; f + 2 * LANES <= n; f += 2 * LANES)
+        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, rows, 2);
+    for (; f + LANES <= n; f += LANES)
+        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, rows, 1);
+    for (; f < n; f++) {
         T sum = k > 0 ? out[f] : 0;
         UNROLL for (int i = 0; i < rows; i++)
-            sum += x[i] * w[i * line->w_step + f];
+            sum += x[i] * w[i * w_step + f];
         out[f] = sum;
     }
 }

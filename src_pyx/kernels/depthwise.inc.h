@@ -64,20 +64,22 @@ static void NAME(depthwise_line)(const pycnn_line *line)
 /* ---- rows of an image ------------------------------------------------------------------------ */
 
 /* Adds one row of the image to the sums of the rows of outputs [begin, end), where w0 and w1 are the
- * rows of the filter.  `column` is that of the first tap, and may lie outside, as may others. */
+ * rows of the filter.  `column` is that of the first tap; at an `edge` it may lie outside, as may
+ * others. */
 static inline __attribute__((always_inline)) void
 NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrdiff_t column,
                     const T *w0, const T *w1, VECTOR (*sum)[DEPTHWISE_PIXELS], const int begin,
-                    const int end, const int pixels, const int taps, const int stride)
+                    const int end, const int pixels, const int taps, const int stride,
+                    const int edge)
 {
     VECTOR filter[2][5];
-    OPAQUE(column);     /* tests of `column` outside the loop over rows would want a register each */
     UNROLL for (int r = begin; r < end; r++)
         UNROLL for (int k = 0; k < taps; k++)
             filter[r][k] = LOAD((r == 0 ? w0 : w1) + k * d->channels);
-    UNROLL for (int j = 0; j < (pixels - 1) * stride + taps; j++)
-        if ((size_t)(column + j) < (size_t)d->width) {
-            VECTOR pixel = LOAD(x + (column + j) * x_step);
+    x += column * x_step;
+    UNROLL for (int j = 0; j < (pixels - 1) * stride + taps; j++, x += x_step)
+        if (!edge || (size_t)(column + j) < (size_t)d->width) {
+            VECTOR pixel = LOAD(x);
             IN_REGISTER(pixel);
             UNROLL for (int p = 0; p < pixels; p++)
                 if (j >= p * stride && j - p * stride < taps)
@@ -89,10 +91,11 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
 /* One vector of channels of `pixels` outputs in each of one or two rows; rows[i] is row i of the
  * image below the first tap, or NULL outside. */
 static inline __attribute__((always_inline)) void
-NAME(depthwise_tile)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step,
+NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_t x_step,
                      ptrdiff_t column, ptrdiff_t channel, T *out, ptrdiff_t n_rows,
-                     const int pixels, const int taps, const int stride)
+                     const int pixels, const int taps, const int stride, const int edge)
 {
+    const pycnn_depthwise copy = *from, *d = &copy;     /* which no store can change */
     const ptrdiff_t w_row = taps * d->channels, second = d->stride_y;
     const ptrdiff_t shared = n_rows == 2 ? second : d->taps_y;
     const T *w = (const T *)d->w + channel;
@@ -104,15 +107,15 @@ NAME(depthwise_tile)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x
     for (; i < shared && i < d->taps_y; i++)
         if (rows[i])
             NAME(depthwise_row)(d, rows[i] + channel, x_step, column, w + i * w_row, NULL, sum, 0, 1,
-                                pixels, taps, stride);
+                                pixels, taps, stride, edge);
     for (; i < d->taps_y; i++)
         if (rows[i])
             NAME(depthwise_row)(d, rows[i] + channel, x_step, column, w + i * w_row,
-                                w + (i - second) * w_row, sum, 0, 2, pixels, taps, stride);
+                                w + (i - second) * w_row, sum, 0, 2, pixels, taps, stride, edge);
     for (i = i < second ? second : i; n_rows == 2 && i < second + d->taps_y; i++)
         if (rows[i])
             NAME(depthwise_row)(d, rows[i] + channel, x_step, column, NULL, w + (i - second) * w_row,
-                                sum, 1, 2, pixels, taps, stride);
+                                sum, 1, 2, pixels, taps, stride, edge);
     out += channel;
     NAME(depthwise_store)(sum[0], (const T *)d->bias + channel, out, d->channels, d->activation,
                           (T)d->slope, pixels);
@@ -121,39 +124,46 @@ NAME(depthwise_tile)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x
                               d->activation, (T)d->slope, pixels);
 }
 
-/* One or two rows of outputs; tiles are moved back where they would pass the end of a row, and
- * repeat some bits. */
-static inline __attribute__((always_inline)) void
-NAME(depthwise_pair)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, T *out,
-                     ptrdiff_t n_rows, const int taps, const int stride)
-{
-    const ptrdiff_t columns = d->end_column - d->first_column;
-    const ptrdiff_t wide = columns >= DEPTHWISE_PIXELS ? DEPTHWISE_PIXELS : 1;
-    for (ptrdiff_t x = 0; x < columns; x += wide) {
-        const ptrdiff_t first = x + wide <= columns ? x : columns - wide;
-        const ptrdiff_t column = (d->first_column + first) * stride - d->left;
-        T *pixel = out + first * d->channels;
-        FOR_CHANNELS(channel, d->channels)
-            if (wide > 1)
-                NAME(depthwise_tile)(d, rows, x_step, column, channel, pixel, n_rows,
-                                     DEPTHWISE_PIXELS, taps, stride);
-            else
-                NAME(depthwise_tile)(d, rows, x_step, column, channel, pixel, n_rows, 1, taps,
-                                     stride);
+/* A function for each kind of tile: in one, the compiler runs out of registers.  Of `wide` tiles those
+ * that touch an edge are another kind; single pixels may all be at one. */
+#define TILE(taps, stride, wide, edge)                                                             \
+    static __attribute__((noinline)) void NAME(depthwise_tile_##taps##stride##wide##edge)(         \
+        const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
+        T *out, ptrdiff_t n_rows)                                                                  \
+    {                                                                                              \
+        FOR_CHANNELS(channel, d->channels)                                                         \
+            NAME(depthwise_tile)(d, rows, x_step, column, channel, out, n_rows,                    \
+                                 wide ? DEPTHWISE_PIXELS : 1, taps, stride, edge);                 \
     }
-}
+#define TILES(taps, stride)                                                                        \
+    TILE(taps, stride, 0, 1) TILE(taps, stride, 1, 0) TILE(taps, stride, 1, 1)
+TILES(3, 1) TILES(3, 2) TILES(5, 1) TILES(5, 2)
+#undef TILE
+#undef TILES
 
-static inline __attribute__((always_inline)) void
-NAME(depthwise_block)(const pycnn_depthwise *d, const int taps, const int stride)
+/* taps_x is 3 or 5, stride_x 1 or 2, taps_y and stride_y together at most DEPTHWISE_ROWS.
+ *
+ * Two rows of outputs at a time, or the only one.  What would pass the end is moved back and repeats
+ * some bits: the last pair of rows, the last tile of a row, the last vector of channels. */
+static void NAME(depthwise_rows)(const pycnn_depthwise *d)
 {
+    typedef void tile(const pycnn_depthwise *, const T *const *, ptrdiff_t, ptrdiff_t, T *, ptrdiff_t);
+#define TILES(taps, stride)                                                                        \
+    {NAME(depthwise_tile_##taps##stride##01), NAME(depthwise_tile_##taps##stride##01),             \
+     NAME(depthwise_tile_##taps##stride##10), NAME(depthwise_tile_##taps##stride##11)}
+    static tile *const all_tiles[2][2][4] = {{TILES(3, 1), TILES(3, 2)}, {TILES(5, 1), TILES(5, 2)}};
+#undef TILES
+    tile *const *tiles = all_tiles[d->taps_x == 5][d->stride_x == 2];
     const ptrdiff_t held = d->taps_y + d->stride_y;
     const ptrdiff_t x_step = d->ring ? d->channels + LANES : d->channels;
     const ptrdiff_t n_rows = d->end_row - d->first_row < 2 ? 1 : 2;
+    const ptrdiff_t columns = d->end_column - d->first_column;
+    const ptrdiff_t wide = columns >= DEPTHWISE_PIXELS ? DEPTHWISE_PIXELS : 1;
+    const ptrdiff_t reach = (wide - 1) * d->stride_x + d->taps_x;
     const T *rows[DEPTHWISE_ROWS];
     ptrdiff_t copied = 0;
 
     for (ptrdiff_t y = d->first_row; y < d->end_row; y += 2) {
-        /* the last pair overlaps the one before, too */
         const ptrdiff_t first = y + n_rows <= d->end_row ? y : d->end_row - n_rows;
         const ptrdiff_t top = first * d->stride_y - d->top;
         copied = copied < top ? top : copied;
@@ -171,20 +181,12 @@ NAME(depthwise_block)(const pycnn_depthwise *d, const int taps, const int stride
             }
             rows[i] = inside ? from : NULL;
         }
-        NAME(depthwise_pair)(d, rows, x_step, (T *)d->out + (first - d->first_row) * d->out_row,
-                             n_rows, taps, stride);
+        T *out = (T *)d->out + (first - d->first_row) * d->out_row;
+        for (ptrdiff_t x = 0; x < columns; x += wide) {
+            const ptrdiff_t at = x + wide <= columns ? x : columns - wide;
+            const ptrdiff_t column = (d->first_column + at) * d->stride_x - d->left;
+            const int edge = column < 0 || column + reach > d->width;
+            tiles[(wide > 1) * 2 + edge](d, rows, x_step, column, out + at * d->channels, n_rows);
+        }
     }
-}
-
-/* taps_x is 3 or 5, stride_x 1 or 2, taps_y and stride_y together at most DEPTHWISE_ROWS. */
-static void NAME(depthwise_rows)(const pycnn_depthwise *d)
-{
-    if (d->taps_x == 3 && d->stride_x == 1)
-        NAME(depthwise_block)(d, 3, 1);
-    else if (d->taps_x == 3)
-        NAME(depthwise_block)(d, 3, 2);
-    else if (d->stride_x == 1)
-        NAME(depthwise_block)(d, 5, 1);
-    else
-        NAME(depthwise_block)(d, 5, 2);
 }

@@ -51,7 +51,7 @@ static int has_avx512(void)
     return has(AVX, AVX512, 0, ZMM_STATE);
 }
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(PYCNN_SOFTWARE_AMX)
 static int has_amx(void)
 {
     return has(AVX, AVX512, AMX, ZMM_STATE | TILE_STATE) && pycnn_amx_permitted();
