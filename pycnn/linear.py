@@ -102,16 +102,20 @@ def dense(
     func = "dense"
     x = _checks.as_array(x, func, "x")
     weights = _checks.as_array(weights, func, "weights")
-    both = f"(x.shape={x.shape}, weights.shape={weights.shape})"
     if x.ndim not in (1, 2):
-        raise ValueError(f"{func}: x has {x.ndim} dimensions; expected (n_in,) or (N, n_in) {both}")
+        raise ValueError(
+            f"{func}: x has {x.ndim} dimensions; expected (n_in,) or (N, n_in) {_both(x, weights)}"
+        )
     if weights.ndim != 2:
         raise ValueError(
-            f"{func}: weights have {weights.ndim} dimensions; expected (n_in, n_out) {both}"
+            f"{func}: weights have {weights.ndim} dimensions; expected (n_in, n_out) "
+            f"{_both(x, weights)}"
         )
     n_in, n_out = weights.shape
     if x.shape[-1] != n_in:
-        raise ValueError(f"{func}: x has {x.shape[-1]} features but weights expect {n_in} {both}")
+        raise ValueError(
+            f"{func}: x has {x.shape[-1]} features but weights expect {n_in} {_both(x, weights)}"
+        )
     _checks.choice(activation, _checks.ACTIVATIONS, func, "activation")
     if bias is not None:
         bias = _checks.as_array(bias, func, "bias")
@@ -134,3 +138,7 @@ def dense(
             apply(activation, result)
 
     return _checks.deliver(compute, shape, dtype, out, inputs, func)
+
+
+def _both(x: Array, weights: Array) -> str:
+    return f"(x.shape={x.shape}, weights.shape={weights.shape})"
