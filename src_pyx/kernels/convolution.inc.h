@@ -91,8 +91,9 @@ NAME(direct_tile)(const pycnn_line *line, const T *x, const T *sums, T *out, con
 
 /* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
 static inline __attribute__((always_inline)) void
-NAME(direct_line)(const pycnn_line *line, const int vectors)
+NAME(direct_line)(const pycnn_line *from, const int vectors)
 {
+    const pycnn_line copy = *from, *line = &copy;   /* which no store can change */
     const T *x = line->x, *sums = line->sums;
     T *out = line->out;
     /* Pixels a multiple of 4 KiB apart share the eight or twelve ways of one set of the L1 cache. */
