@@ -8,10 +8,10 @@
 Run it on the machine, and under the load, of the run. It compiles `limits.c` with the C compiler in
 CC, else `cc`, and measures on one core
 
-- the multiply-adds of a second, in as many independent vectors as the registers hold: no direct sum
-  of products can be faster;
-- for each layer, one pass over its input, weights and output from wherever they lie when the layer is
-  computed again and again, the caches or memory.
+- the multiply-adds of a second, in as many independent vectors as the registers hold: no direct
+  sum of products can be faster;
+- for each layer, one pass over its input, weights and output from wherever they lie when the layer
+  is computed again and again, the caches or memory.
 
 The larger of the two is a layer's limit, and ``most × best`` how many times faster than the best peer
 anyone could be who sums products directly. What is left to pycnn is the cost of a call, loads that
