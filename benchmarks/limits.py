@@ -13,9 +13,9 @@ CC, else `cc`, and measures on one core
 - for each layer, one pass over its input, weights and output from wherever they lie when the layer
   is computed again and again, the caches or memory.
 
-The larger of the two is a layer's limit, and ``most × best`` how many times faster than the best peer
-anyone could be who sums products directly. What is left to pycnn is the cost of a call, loads that
-the multiply-adds wait for, and images that are read more than once.
+The larger of the two is a layer's limit, and ``most × best`` how many times faster than the best
+peer anyone could be who sums products directly. What is left to pycnn is the cost of a call, loads
+that the multiply-adds wait for, and images that are read more than once.
 """
 
 import argparse
