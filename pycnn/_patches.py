@@ -77,9 +77,9 @@ def learn_filters(
 
     References
     ----------
-    .. [1] A. Coates, H. Lee, A. Y. Ng, An Analysis of Single-Layer Networks in Unsupervised Feature
-       Learning, AISTATS 2011.
-    .. [2] A. Coates, A. Y. Ng, Learning Feature Representations with K-means, Neural Networks:
+    .. [1] Coates, A., Lee, H., Ng, A. Y., An Analysis of Single-Layer Networks in Unsupervised
+       Feature Learning, AISTATS 2011.
+    .. [2] Coates, A., Ng, A. Y., Learning Feature Representations with K-means, Neural Networks:
        Tricks of the Trade, 2nd ed., Springer 2012.
 
     Examples

@@ -95,7 +95,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     References
     ----------
-    .. [1] V. Nair, G. E. Hinton, Rectified linear units improve restricted Boltzmann machines,
+    .. [1] Nair, V., Hinton, G. E., Rectified linear units improve restricted Boltzmann machines,
        ICML 2010.
 
     Examples
@@ -158,7 +158,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | Non
 
     References
     ----------
-    .. [1] A. L. Maas, A. Y. Hannun, A. Y. Ng, Rectifier nonlinearities improve neural network
+    .. [1] Maas, A. L., Hannun, A. Y., Ng, A. Y., Rectifier nonlinearities improve neural network
        acoustic models, ICML 2013.
 
     Examples
@@ -255,8 +255,8 @@ def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None)
 
     References
     ----------
-    .. [1] J. S. Bridle, Probabilistic interpretation of feedforward classification network outputs,
-       with relationships to statistical pattern recognition, in Neurocomputing, Springer 1990.
+    .. [1] Bridle, J. S., Probabilistic interpretation of feedforward classification network
+       outputs, with relationships to statistical pattern recognition, in Neurocomputing, Springer 1990.
 
     Examples
     --------

@@ -341,9 +341,9 @@ def conv2d(
 
     References
     ----------
-    .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, ch. 3.
-    .. [2] A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
-    .. [3] V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning,
+    .. [1] Higham, N. J., Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, ch. 3.
+    .. [2] Lavin, A., Gray, S., Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
+    .. [3] Dumoulin, V., Visin, F., A guide to convolution arithmetic for deep learning,
        arXiv:1603.07285.
 
     Examples

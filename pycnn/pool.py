@@ -194,7 +194,7 @@ def max_pool2d(
 
     References
     ----------
-    .. [1] V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning,
+    .. [1] Dumoulin, V., Visin, F., A guide to convolution arithmetic for deep learning,
        arXiv:1603.07285.
 
     Examples
@@ -296,7 +296,7 @@ def avg_pool2d(
 
     References
     ----------
-    .. [1] V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning,
+    .. [1] Dumoulin, V., Visin, F., A guide to convolution arithmetic for deep learning,
        arXiv:1603.07285.
 
     Examples
@@ -356,7 +356,7 @@ def global_avg_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array:
 
     References
     ----------
-    .. [1] M. Lin, Q. Chen, S. Yan, Network In Network, arXiv:1312.4400.
+    .. [1] Lin, M., Chen, Q., Yan, S., Network In Network, arXiv:1312.4400.
 
     Examples
     --------

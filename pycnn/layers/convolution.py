@@ -59,8 +59,8 @@ class Conv2D(Weighted, loadable=True):
 
     References
     ----------
-    .. [1] K. He et al., Delving deep into rectifiers, ICCV 2015.
-    .. [2] X. Glorot, Y. Bengio, Understanding the difficulty of training deep feedforward neural
+    .. [1] He, K. et al., Delving deep into rectifiers, ICCV 2015.
+    .. [2] Glorot, X., Bengio, Y., Understanding the difficulty of training deep feedforward neural
        networks, AISTATS 2010.
 
     Examples

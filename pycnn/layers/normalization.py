@@ -68,7 +68,7 @@ class BatchNorm(Elementwise, loadable=True):
 
     References
     ----------
-    .. [1] S. Ioffe, C. Szegedy, Batch normalization, ICML 2015, algorithm 2.
+    .. [1] Ioffe, S., Szegedy, C., Batch normalization, ICML 2015, algorithm 2.
 
     Examples
     --------
