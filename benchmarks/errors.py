@@ -47,7 +47,7 @@ def main():
     timing.limit_threads(1)
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     from layers import Judge, all_layers, make_data
-    from report import rst_table
+    from report import number, rst_table
 
     import pycnn
 
@@ -63,7 +63,7 @@ def main():
         f"``{pycnn.config.get_config()['cpu']['level']}``: {'; '.join(dict.fromkeys(versions))}.\n"
     )
     sys.stdout.write(rst_table(["", *LAYERS], rows))
-    bounds = ", ".join(f"{judge.direct_limit:.3g}" for _, _, judge in prepared)
+    bounds = "; ".join(number(judge.direct_limit) for _, _, judge in prepared)
     print(f"\nThe bound of a direct sum, which ``highest`` promises, is {bounds} units.")
 
 

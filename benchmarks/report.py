@@ -126,7 +126,9 @@ def number(value):
 
 def rst_table(heads, rows):
     """A table of text for the documentation: its first row is the heads."""
-    lines = [", ".join(f'"{cell}"' for cell in row) for row in (heads, *rows)]
+    # A hyphen alone would be a list with one item.
+    cells = [[r"\-" if cell == "-" else cell for cell in row] for row in (heads, *rows)]
+    lines = [", ".join(f'"{cell}"' for cell in row) for row in cells]
     return ".. csv-table::\n   :header-rows: 1\n\n" + "".join(f"   {line}\n" for line in lines)
 
 
