@@ -256,7 +256,8 @@ def softmax(x: ArrayLike, axis: SupportsIndex = -1, *, out: Array | None = None)
     References
     ----------
     .. [1] Bridle, J. S., Probabilistic interpretation of feedforward classification network
-       outputs, with relationships to statistical pattern recognition, in Neurocomputing, Springer 1990.
+       outputs, with relationships to statistical pattern recognition, in Neurocomputing, Springer
+       1990.
 
     Examples
     --------
