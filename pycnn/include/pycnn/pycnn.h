@@ -172,11 +172,11 @@ typedef struct pycnn_api {
 } pycnn_api;
 
 #ifdef Py_PYTHON_H
-#if defined(__GNUC__)
-__attribute__((unused))
-#endif
 /* The functions of the pycnn that is installed; NULL, with a Python exception, when there is none
  * or it lacks what this header declares. */
+#if defined(__GNUC__) || defined(__clang__)
+__attribute__((unused))
+#endif
 static const pycnn_api *pycnn_import(void)
 {
     PyObject *module = PyImport_ImportModule("pycnn.capi");
