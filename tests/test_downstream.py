@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 
@@ -96,13 +97,36 @@ def snippets(language):
 
 
 def test_the_code_of_the_page_runs(tmp_path):
-    (pyx,), (setup, use, numba) = snippets("cython"), snippets("python")
+    (pyx,), (setup, use, _, _, _, numba) = snippets("cython"), snippets("python")
     (tmp_path / "edges.pyx").write_text(pyx, encoding="utf-8")
     call(sys.executable, "-c", setup, "build_ext", "--inplace", cwd=tmp_path)
     call(sys.executable, "-c", use, cwd=tmp_path)
     printed = call(sys.executable, "-c", EDGES, cwd=tmp_path)
     assert printed.startswith("PYCNN_ERROR_WINDOW: ")
     assert call(sys.executable, "-c", numba, cwd=tmp_path) == "3.5\n"
+
+
+SOBEL = """
+import pycnn
+assert status == 0
+sobel = np.array([[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]], np.float32)
+np.testing.assert_array_equal(out.reshape(18, 28, 1), pycnn.conv2d(image, sobel))
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no c++")
+def test_the_library_in_cpp_is_handed_the_table(tmp_path):
+    (cpp,), load = snippets("cpp"), snippets("python")[2]
+    (tmp_path / "edges.cpp").write_text(cpp, encoding="utf-8")
+    options = ["-std=c++11", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    options.append(f"-I{pycnn.get_include()}")
+    call("c++", *options, "edges.cpp", "-o", "libedges.so", cwd=tmp_path)
+    call(sys.executable, "-c", load + SOBEL, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("which", [3, 4], ids=["ctypes", "cffi"])
+def test_the_layers_without_a_compiler(which, tmp_path):
+    call(sys.executable, "-c", snippets("python")[which] + SOBEL, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("header", ["installed", "1.0"])
@@ -138,10 +162,15 @@ def test_the_numba_example_gives_the_bits_of_python():
     run_well("-c", NUMBA, str(EXAMPLES))
 
 
+@pytest.mark.parametrize("before", ["", "#include <Python.h>\n"], ids=["alone", "python"])
 @pytest.mark.parametrize("compiler", [["cc", "-x", "c", "-std=c89"], ["c++", "-x", "c++"]])
-def test_the_header_is_clean_c89_and_cpp(compiler):
+def test_the_header_is_clean_c89_and_cpp(compiler, before, tmp_path):
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"no {compiler[0]}")
-    header = Path(pycnn.get_include()) / "pycnn" / "pycnn.h"
+    if before and "c" in compiler:
+        compiler = ["cc", "-x", "c", "-std=c11"]  # as Python's own headers are
+    source = tmp_path / "source"
+    source.write_text(f"{before}#include <pycnn/pycnn.h>\n", encoding="utf-8")
     options = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-    subprocess.run([*compiler, *options, str(header)], check=True)
+    folders = [f"-I{pycnn.get_include()}", "-isystem", sysconfig.get_path("include")]
+    subprocess.run([*compiler, *options, *folders, str(source)], check=True)
