@@ -207,8 +207,13 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
 
     Notes
     -----
-    Computed from ``exp(-|x|)``, so that nothing overflows and small results keep their relative
-    accuracy: a few units in the last place. NaN stays NaN.
+    ``1 / (1 + exp(-x))`` [1]_, computed from ``exp(-|x|)``, so that nothing overflows and small
+    results keep their relative accuracy: a few units in the last place. NaN stays NaN.
+
+    References
+    ----------
+    .. [1] Rumelhart, D. E., Hinton, G. E., Williams, R. J., Learning representations by
+       back-propagating errors, Nature 323, 1986, equation 2.
 
     Examples
     --------

@@ -90,8 +90,15 @@ def dense(
 
     Notes
     -----
+    ``o[f] = bias[f] + sum(x[k] * weights[k, f])`` over all ``k < n_in`` [1]_.
+
     The error bound of `conv2d` with K = n_in; unlike with ``x @ weights``, a vector alone and the
     same vector in a batch give the same bits.
+
+    References
+    ----------
+    .. [1] Rumelhart, D. E., Hinton, G. E., Williams, R. J., Learning representations by
+       back-propagating errors, Nature 323, 1986, equation 1.
 
     Examples
     --------

@@ -395,7 +395,12 @@ def global_max_pool2d(x: ArrayLike, *, keepdims: bool = False) -> Array:
 
     Notes
     -----
-    Exact. A channel with a NaN gives NaN.
+    The largest ``x[y, x, c]`` of each channel c [1]_. Exact. A channel with a NaN gives NaN.
+
+    References
+    ----------
+    .. [1] Oquab, M., Bottou, L., Laptev, I., Sivic, J., Is object localization for free?, CVPR
+       2015.
 
     Examples
     --------

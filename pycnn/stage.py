@@ -138,7 +138,14 @@ def conv_relu_pool(
 
     Notes
     -----
+    ``pool(activation(conv2d(x)))``, the stage of convolutional networks [1]_.
+
     dtype, NaN and precision as in `conv2d` and the pooling functions.
+
+    References
+    ----------
+    .. [1] LeCun, Y., Bottou, L., Bengio, Y., Haffner, P., Gradient-based learning applied to
+       document recognition, Proceedings of the IEEE 86(11), 1998.
 
     Examples
     --------
