@@ -79,8 +79,8 @@ cdef Py_ssize_t divide(const Dense *d, Job *job) noexcept nogil:
     job.column_tasks = (d.n_out - 1) // job.columns + 1
     job.vectors = max(d.kernels.direct_pixels, min(d.n, SUMS_BYTES // (job.columns * d.itemsize)))
     job.rows = d.n_in
-    if not d.alone and (d.width * d.itemsize % 1024 == 0
-                        or d.n_in > LARGE_BYTES // (d.width * d.itemsize)):
+    if not d.alone and panels > 1 and (d.width * d.itemsize % 1024 == 0
+                                       or d.n_in > LARGE_BYTES // (d.width * d.itemsize)):
         job.rows = min(d.n_in, ROWS)
     job.sums_bytes = 0
     if job.rows < d.n_in:
@@ -103,8 +103,8 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     """Tasks count columns fastest, then vectors.
 
     Panels of two vectors of outputs; the last one steps back over its neighbour. Where not all rows
-    of the matrix are read together, what they add up to waits in `sums`, panel after panel: such
-    rows are far longer than a panel.
+    of the matrix are read together, what they add up to waits in `sums`, panel after panel, whose
+    vectors are full: such rows are longer than a panel.
     """
     cdef Job *job = <Job *> context
     cdef const Dense *d = job.layer

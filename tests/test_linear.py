@@ -120,6 +120,18 @@ def test_rows_that_share_a_place_in_the_cache(rng, dtype, n_in, n_out):
         assert_same_bits(pycnn.dense(x, weights, bias, activation="relu"), y)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_out", [1, 2, 3, 5, 7, 8, 9, 15, 17, 31, 33, 65])
+def test_large_matrices_of_any_width(rng, dtype, n_out):
+    """Some of them are read some rows at a time."""
+    x = rng.integers(-3, 4, (3, 40_000)).astype(dtype)
+    weights = rng.integers(-3, 4, (40_000, n_out)).astype(dtype)
+    bias = rng.integers(-3, 4, n_out).astype(dtype)
+    y = pycnn.dense(x, weights, bias)
+    np.testing.assert_array_equal(y, x.astype(int) @ weights.astype(int) + bias)
+    assert_same_bits(pycnn.dense(x[:1], weights, bias), y[:1])
+
+
 def test_out_may_overlap(rng):
     x = rng.standard_normal((6, 6))
     weights = rng.standard_normal((6, 6))
