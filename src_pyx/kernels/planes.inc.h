@@ -68,6 +68,9 @@ NAME(select)(const VECTOR *x, const int n, const int first)
     return selected;
 }
 
+/* The largest odd divisor of n <= 8, a constant where n is one. */
+#define ODD(n) ((n) % 8 == 0 ? (n) / 8 : (n) % 4 == 0 ? (n) / 4 : (n) % 2 == 0 ? (n) / 2 : (n))
+
 /* One vector of each of n planes becomes n vectors of whole pixels: lane i of the v-th is column
  * (v*LANES + i) / n of plane (v*LANES + i) % n.
  *
@@ -76,14 +79,14 @@ NAME(select)(const VECTOR *x, const int n, const int first)
 static inline __attribute__((always_inline)) void
 NAME(interleave_vectors)(VECTOR *v, const int n)
 {
-    int planes = n;     /* v[plane * (n / planes) + part] */
+    const int odd = ODD(n), parts = n / odd;    /* in the end, v[plane * parts + part] */
+    VECTOR laid[8];
     NAME(mask) low, high;
     UNROLL for (int i = 0; i < LANES; i++) {
         low[i] = i / 2 + i % 2 * LANES;
         high[i] = low[i] + LANES / 2;
     }
-    UNROLL for (; planes % 2 == 0; planes /= 2) {
-        VECTOR laid[8];
+    UNROLL for (int planes = n; planes > odd; planes /= 2) {
         UNROLL for (int i = 0; i < n / 2; i++) {
             laid[2 * i] = SHUFFLE(v[i], v[i + n / 2], low);
             laid[2 * i + 1] = SHUFFLE(v[i], v[i + n / 2], high);
@@ -91,31 +94,31 @@ NAME(interleave_vectors)(VECTOR *v, const int n)
         UNROLL for (int i = 0; i < n; i++)
             v[i] = laid[i];
     }
-    if (planes == 1)
+    if (odd == 1)
         return;
-    VECTOR plane[8], pixels[8];
-    UNROLL for (int part = 0; part < n / planes; part++) {
-        UNROLL for (int e = 0; e < planes; e++) {
+    UNROLL for (int part = 0; part < parts; part++) {
+        VECTOR plane[8];
+        UNROLL for (int e = 0; e < odd; e++) {
             NAME(mask) place;
             UNROLL for (int j = 0; j < LANES; j++)
-                place[(j * planes + e) % LANES] = j;
-            plane[e] = SHUFFLE(v[e * (n / planes) + part], v[e * (n / planes) + part], place);
+                place[(j * odd + e) % LANES] = j;
+            plane[e] = SHUFFLE(v[e * parts + part], v[e * parts + part], place);
         }
-        UNROLL for (int q = 0; q < planes; q++)
-            pixels[part * planes + q] = NAME(select)(plane, planes, q * (int)LANES);
+        UNROLL for (int q = 0; q < odd; q++)
+            laid[part * odd + q] = NAME(select)(plane, odd, q * (int)LANES);
     }
     UNROLL for (int i = 0; i < n; i++)
-        v[i] = pixels[i];
+        v[i] = laid[i];
 }
 
 /* The inverse: n vectors of whole pixels become one vector of each plane. */
 static inline __attribute__((always_inline)) void
 NAME(split_vectors)(VECTOR *v, const int n)
 {
-    const int odd = n % 8 == 0 ? n / 8 : n % 4 == 0 ? n / 4 : n % 2 == 0 ? n / 2 : n;
+    const int odd = ODD(n), parts = n / odd;
     VECTOR split[8];
     if (odd > 1) {
-        UNROLL for (int part = 0; part < n / odd; part++)
+        UNROLL for (int part = 0; part < parts; part++)
             UNROLL for (int e = 0; e < odd; e++) {
                 /* lane i comes from the one vector q that holds plane e there */
                 VECTOR mixed = v[part * odd];
@@ -128,7 +131,7 @@ NAME(split_vectors)(VECTOR *v, const int n)
                 }
                 UNROLL for (int j = 0; j < LANES; j++)
                     place[j] = (j * odd + e) % LANES;
-                split[e * (n / odd) + part] = SHUFFLE(mixed, mixed, place);
+                split[e * parts + part] = SHUFFLE(mixed, mixed, place);
             }
         UNROLL for (int i = 0; i < n; i++)
             v[i] = split[i];

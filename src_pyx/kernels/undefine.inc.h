@@ -7,3 +7,4 @@
 #undef UNROLL
 #undef OPAQUE
 #undef FOR_CHANNELS
+#undef ODD
