@@ -257,6 +257,7 @@ HUGE_GEOMETRY = [
     "conv2d(np.broadcast_to(np.float32(1), (2**30, 2**30)), np.ones((1, 3, 3), 'f4'))",
     "conv2d(np.ones((3, 3), 'f4'), np.ones((1, 2, 2), 'f4'), dilation=2**61, padding=2**62)",
     "conv2d(np.ones((3, 3), 'f4'), np.ones((1, 2, 2), 'f4'), dilation=2**61, padding='same')",
+    "conv2d(np.ones((1, 1, 8)), np.ones((8, 3, 3, 1)), groups=8, padding=2**61, stride=2**62)",
     "max_pool2d(np.ones((3, 3), 'f4'), 2**40, stride=1, dilation=2, padding=2**41)",
     "max_pool2d(np.ones((3, 3), 'f4'), 2, stride=1, dilation=2**40, padding=2**40)",
     "max_pool2d(np.ones((3, 3), 'f4'), (2**62, 1), stride=1, padding=((2**62 - 1, 0), (0, 0)))",

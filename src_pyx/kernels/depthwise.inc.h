@@ -184,7 +184,10 @@ static void NAME(depthwise_rows)(const pycnn_depthwise *d)
         T *out = (T *)d->out + (first - d->first_row) * d->out_row;
         for (ptrdiff_t x = 0; x < columns; x += wide) {
             const ptrdiff_t at = x + wide <= columns ? x : columns - wide;
-            const ptrdiff_t column = (d->first_column + at) * d->stride_x - d->left;
+            /* A window a whole window outside is as empty as any further out, whose address may be
+             * none at all. */
+            ptrdiff_t column = (d->first_column + at) * d->stride_x - d->left;
+            column = column < -reach ? -reach : column;
             const int edge = column < 0 || column + reach > d->width;
             tiles[(wide > 1) * 2 + edge](d, rows, x_step, column, out + at * d->channels, n_rows);
         }
