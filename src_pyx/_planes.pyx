@@ -92,7 +92,7 @@ cdef void planes_rectangle(
     cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef Py_ssize_t in_row = g.x.size * g.ic, row_step, plane_step
-    cdef Py_ssize_t y, x, i, n, n_rows, in_rows
+    cdef Py_ssize_t y, x, i, n, n_rows, in_rows, _row
     cdef Py_ssize_t window_y = (r.y.tap_last - r.y.tap_first - 1) * g.y.dilation + 1
     cdef Py_ssize_t window_x = (r.x.tap_last - r.x.tap_first - 1) * g.x.dilation + 1
     cdef const char *origin
@@ -138,7 +138,7 @@ cdef void planes_rectangle(
             p.n_rows = 1 if detour else n_rows
             target = out + (y * out_row_step + x * (1 if planar else g.oc)) * g.itemsize
             p.out = scratch + n_planes(g) * plane_step * g.itemsize if detour else target
-            for i in range(n_rows if detour else 1):
+            for _row in range(n_rows if detour else 1):
                 g.kernels.planes(&p)
                 if detour:
                     g.kernels.interleave(p.out, g.oc, n, target, columns)
