@@ -17,8 +17,9 @@ from pycnn._engine cimport (
 
 cnp.import_array()
 
-# Rows of a large matrix, or of one whose rows fall into few sets of the cache, are read together,
-# so many at a time: each panel of them is on few pages, and the next one is fetched meanwhile.
+# Rows of several panels, of a large matrix or where they fall into few sets of the cache, are read
+# together, so many at a time: each panel of them is on few pages, and the next one is fetched
+# meanwhile.
 cdef Py_ssize_t ROWS = 64
 cdef Py_ssize_t LARGE_BYTES = 512 * 1024
 # How many rows ahead those of any other matrix are fetched.
