@@ -1,7 +1,7 @@
 /* Convolution of few channels by few filters, and the transpositions around it.
  *
  *   planes      out[y][f][j] = act(bias[f] + sum over ky, t of
- *                   x[(y*stride + ky*dilation)*x_row + j + taps[t]] * w[ky*w_row + t*w_step + f])
+ *                   x[y*x_row + ky*tap_row + j + taps[t]] * w[ky*w_row + t*w_step + f])
  *   transpose   out[c*out_step + r] = x[r*x_step + c]   for r < rows, c < columns
  *   split       planes[e][j] = x[j*n_planes + e]        for j*n_planes + e < n
  *   interleave  out[j*n_planes + e] = planes[e][j]      for j < n

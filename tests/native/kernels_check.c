@@ -35,6 +35,14 @@ static double load(const char *data, ptrdiff_t i)
     return is_double ? ((const double *)data)[i] : ((const float *)data)[i];
 }
 
+/* Puts everywhere what no call may overwrite but where it should. */
+static void clear(void)
+{
+    for (int i = 0; i < SIZE; i++)
+        expected[i] = 12345;
+    store(out, expected);
+}
+
 static double activate(double v, int activation)
 {
     return v > 0 || activation == PYCNN_LINEAR ? v : activation == PYCNN_RELU ? 0 : v * 0.5;
@@ -56,9 +64,7 @@ static void compare(const char *level, char kind, ptrdiff_t a, ptrdiff_t b, ptrd
 /* kind: 'd'irect, depth'w'ise; the equations are in convolution.inc.h and depthwise.inc.h. */
 static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, const char *level)
 {
-    for (int i = 0; i < SIZE; i++)
-        expected[i] = 12345;  /* what no call may overwrite */
-    store(out, expected);
+    clear();
     for (ptrdiff_t p = 0; p < line.n_pixels; p++)
         for (ptrdiff_t f = 0; f < line.n_filters; f++) {
             double sum = bias[f];
@@ -101,9 +107,7 @@ static void check_planes(const pycnn_level *level, int type)
         p.out_step = in_planes ? 1 : p.n_filters;
         p.out_row = p.n_pixels * p.out_step + rand() % 3;
         p.out_plane = in_planes ? p.n_rows * p.out_row : 1;
-        for (int i = 0; i < SIZE; i++)
-            expected[i] = 12345;
-        store(out, expected);
+        clear();
         for (ptrdiff_t y = 0; y < p.n_rows; y++)
             for (ptrdiff_t f = 0; f < p.n_filters; f++)
                 for (ptrdiff_t j = 0; j < p.n_pixels; j++) {
@@ -132,18 +136,14 @@ static void check_transpositions(const pycnn_level *level, int type)
     for (ptrdiff_t n_planes = 1; n_planes <= 9; n_planes++)
         for (ptrdiff_t n = 0; n < 5 * kernels->lanes; n++) {
             const ptrdiff_t step = n + 1;
-            for (int i = 0; i < SIZE; i++)
-                expected[i] = 12345;
-            store(out, expected);
+            clear();
             for (ptrdiff_t e = 0; e < n_planes; e++)
                 for (ptrdiff_t j = 0; j < n; j++)
                     expected[e * step + j] = x[j * n_planes + e];
             kernels->split(x_data, n_planes, n * n_planes, out, step);
             compare(level->name, 's', n_planes, n, step);
             memcpy(planes, out, sizeof planes);
-            for (int i = 0; i < SIZE; i++)
-                expected[i] = 12345;
-            store(out, expected);
+            clear();
             memcpy(expected, x, (size_t)(n * n_planes) * sizeof *x);
             kernels->interleave(planes, n_planes, n, out, step);
             compare(level->name, 'i', n_planes, n, step);
@@ -153,9 +153,7 @@ static void check_transpositions(const pycnn_level *level, int type)
 /* A block of rows of a depthwise convolution, read in place or by way of the ring. */
 static void check_rows(const pycnn_kernels *kernels, pycnn_depthwise d, const char *level)
 {
-    for (int i = 0; i < SIZE; i++)
-        expected[i] = 12345;
-    store(out, expected);
+    clear();
     for (ptrdiff_t y = d.first_row; y < d.end_row; y++)
         for (ptrdiff_t column = d.first_column; column < d.end_column; column++)
             for (ptrdiff_t c = 0; c < d.channels; c++) {
