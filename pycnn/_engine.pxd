@@ -56,7 +56,9 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
+    const int PLANES_ROWS
     const int PLANES_FILTERS
+    const int PLANES_POOL_FILTERS
 
     ctypedef struct pycnn_planes:
         const void *x
@@ -65,8 +67,8 @@ cdef extern from "kernels.h" nogil:
         void *out
         const Py_ssize_t *taps
         Py_ssize_t n_taps, taps_y
-        Py_ssize_t tap_row, w_row
         Py_ssize_t w_step
+        bint share_rows, pool
         Py_ssize_t n_rows, n_pixels, n_filters
         Py_ssize_t x_row, out_row
         Py_ssize_t out_plane, out_step

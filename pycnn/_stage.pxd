@@ -15,6 +15,7 @@ cdef struct Stage:
     Plan plan                       # first, so that a task finds its stage there
     Windows y, x
     Pooling pool                    # of one block
+    bint pooled                     # by the convolution's kernel, before anything is stored
 
 
 cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) noexcept nogil

@@ -16,7 +16,9 @@ from pycnn._engine cimport (
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
-from pycnn._planes cimport planes_bytes, planes_columns, planes_rectangle
+from pycnn._planes cimport (
+    planes_bytes, planes_columns, planes_rectangle, planes_taps_bytes,
+)
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
 # Rows that are copied together stay in the second-level cache; longer ones are read in place.
@@ -178,10 +180,10 @@ cdef void depthwise_block(const Geometry *g, const Call *call, const char *image
 # ---- blocks of one image ------------------------------------------------------------------------
 
 cdef inline Py_ssize_t taps_bytes(const Geometry *g) noexcept nogil:
-    cdef Py_ssize_t n = g.y.kernel * g.x.kernel
+    cdef Py_ssize_t n_bytes = g.y.kernel * g.x.kernel * <Py_ssize_t> sizeof(pycnn_tap)
     if g.algorithm == PLANES:
-        n = max(n, g.x.kernel * g.ic)
-    return (n * <Py_ssize_t> sizeof(pycnn_tap) + 63) & ~63
+        n_bytes = max(n_bytes, planes_taps_bytes(g))
+    return (n_bytes + 63) & ~63
 
 
 cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexcept nogil:
@@ -197,12 +199,12 @@ cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexce
 
 cdef bint conv_block(
     const Geometry *g, const Call *call, const char *image, const Block *block, char *out,
-    Py_ssize_t out_row_step, Py_ssize_t out_plane_step, char *scratch,
+    Py_ssize_t out_row_step, Py_ssize_t out_plane_step, bint pool, char *scratch,
 ) noexcept nogil:
     """One block of one image; `out` is its first pixel. True when it must be computed directly.
 
     The planes algorithm alone can also leave each filter's result in a plane of its own, where
-    `out_plane_step` is not 0.
+    `out_plane_step` is not 0, and pool what `planes_pool_squares` says.
     """
     cdef Span rows, columns
     cdef Rectangle r
@@ -230,8 +232,8 @@ cdef bint conv_block(
                 depthwise_rectangle(g, call, &r, target, out_row_step, taps)
             elif (g.algorithm == PLANES and r.y.tap_first < r.y.tap_last
                   and columns.last - columns.first >= g.kernels.lanes):
-                planes_rectangle(g, call, &r, target, out_row_step, out_plane_step, taps,
-                                 scratch + taps_bytes(g))
+                planes_rectangle(g, call, &r, target, out_row_step, out_plane_step, pool,
+                                 <Py_ssize_t *> scratch, scratch + taps_bytes(g))
             elif out_plane_step:
                 direct_planes(g, call, block, &r, target, out_row_step, out_plane_step, taps,
                               scratch + taps_bytes(g))

@@ -8,8 +8,10 @@ The channels of a band of input rows are split into planes, one for each channel
 A grey image with stride 1 is its own plane and is read in place.
 """
 
-from pycnn._engine cimport PLANES_FILTERS, pycnn_planes, pycnn_tap
-from pycnn._geometry cimport Call, Geometry, Rectangle
+from libc.string cimport memcpy
+
+from pycnn._engine cimport PLANES_FILTERS, PLANES_POOL_FILTERS, PLANES_ROWS, pycnn_planes
+from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle
 
 # One block's planes stay in the L2 cache; its rows should pay for the rows shared with the next.
 cdef Py_ssize_t BLOCK_BYTES = 256 * 1024
@@ -32,20 +34,24 @@ cdef inline Py_ssize_t window_rows(const Geometry *g) noexcept nogil:
 
 
 cdef Py_ssize_t planes_columns(const Geometry *g) noexcept nogil:
-    """Output columns of a block one output row high that fits the budget; 0 when none does."""
+    """Output columns of a block one output row high that fits the budget; 0 when none does.
+
+    Blocks that the row is cut into are an even number of columns and of rows, so that a pool can
+    take them two by two.
+    """
     cdef Py_ssize_t budget = BLOCK_BYTES // g.itemsize
     if g.ic == 0 or g.x.stride > 64 or n_planes(g) > budget:
         return 0
     if reach(g) > budget or window_rows(g) > budget:
         return 0
-    return min(g.x.out, budget // n_planes(g) // window_rows(g) - reach(g))
+    return min(g.x.out, (budget // n_planes(g) // window_rows(g) - reach(g)) & ~1)
 
 
 cdef Py_ssize_t block_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil:
     """Output rows of a block of so many columns, at least 1."""
     cdef Py_ssize_t row = (columns + reach(g)) * n_planes(g) * g.itemsize
     cdef Py_ssize_t spare = BLOCK_BYTES // row - window_rows(g)
-    return min(BLOCK_ROWS, spare // g.y.stride + 1)
+    return min(BLOCK_ROWS, max(1, (spare // g.y.stride + 1) & ~1))
 
 
 cdef bint planes_fit(const Geometry *g) noexcept nogil:
@@ -61,58 +67,101 @@ cdef bint planes_fit(const Geometry *g) noexcept nogil:
         g.oc <= lanes and g.kernels.direct_pixels < 8 and n_planes(g) <= FEW_PLANES)
 
 
+cdef bint planes_pool_squares(const Geometry *g) noexcept nogil:
+    """Whether the kernel can pool squares of 2 x 2: all windows have the same taps, and a row of
+    outputs is as far from the next as a row of the window."""
+    cdef Py_ssize_t columns = planes_columns(g)
+    return (g.algorithm == PLANES and g.y.n_spans == g.x.n_spans == 1
+            and g.y.spans[0].tap_first < g.y.spans[0].tap_last
+            and g.x.spans[0].tap_first < g.x.spans[0].tap_last
+            and g.y.stride == g.y.dilation and block_rows(g, columns) > 1)
+
+
+cdef Py_ssize_t planes_taps_bytes(const Geometry *g) noexcept nogil:
+    """The list of taps of a window, and of some rows beneath."""
+    return ((g.y.kernel + PLANES_ROWS - 1) * g.x.kernel * g.ic * <Py_ssize_t> sizeof(Py_ssize_t)
+            + 63) & ~63
+
+
+cdef inline Py_ssize_t weights_bytes(const Geometry *g) noexcept nogil:
+    """The filters of windows that some columns of are cut off, without those columns."""
+    return g.products * g.group_lanes * g.itemsize if g.x.n_spans > 1 else 0
+
+
 cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
-    """Scratch: the input planes of one block and the result planes of one output row."""
+    """Scratch: the input planes of one block, the result planes of one output row, filters."""
     cdef Py_ssize_t columns = planes_columns(g)
     cdef Py_ssize_t rows = (block_rows(g, columns) - 1) * g.y.stride + window_rows(g)
-    return ((columns + reach(g)) * rows * n_planes(g) + columns * g.oc) * g.itemsize
+    return (((columns + reach(g)) * rows * n_planes(g) + columns * g.oc) * g.itemsize
+            + weights_bytes(g))
 
 
-cdef Py_ssize_t list_columns(const Geometry *g, const Rectangle *r, Py_ssize_t plane_step,
-                             Py_ssize_t *taps) noexcept nogil:
-    """One tap per product of a row of the window, in the order of the packed filters."""
-    cdef Py_ssize_t kx, c, e, n = 0
-    for kx in range(r.x.tap_last - r.x.tap_first):
-        for c in range(g.ic):
-            e = kx * g.x.dilation * g.ic + c
-            taps[n] = e % n_planes(g) * plane_step + e // n_planes(g)
-            n += 1
-    return n
+cdef void list_taps(const Geometry *g, const Rectangle *r, Py_ssize_t n_rows, Py_ssize_t row_step,
+                    Py_ssize_t plane_step, Py_ssize_t *taps) noexcept nogil:
+    """So many rows of taps from the first of the rectangle's windows, in the order of the filters."""
+    cdef Py_ssize_t ky, kx, c, e
+    for ky in range(n_rows):
+        for kx in range(r.x.tap_last - r.x.tap_first):
+            for c in range(g.ic):
+                e = kx * g.x.dilation * g.ic + c
+                taps[0] = (ky * g.y.dilation * row_step + e % n_planes(g) * plane_step
+                           + e // n_planes(g))
+                taps += 1
+
+
+cdef const char *cut_filters(const Geometry *g, const Call *call, const Rectangle *r,
+                             char *cut) noexcept nogil:
+    """The filters of the rectangle's taps, one after another; copied where they are not so."""
+    cdef Py_ssize_t tap = g.ic * g.group_lanes * g.itemsize, ky
+    cdef Py_ssize_t row = (r.x.tap_last - r.x.tap_first) * tap
+    cdef const char *first = call.filters + (
+        r.y.tap_first * g.x.kernel + r.x.tap_first) * tap
+    if row == g.x.kernel * tap:
+        return first
+    for ky in range(r.y.tap_last - r.y.tap_first):
+        memcpy(cut + ky * row, first + ky * g.x.kernel * tap, row)
+    return cut
 
 
 cdef void planes_rectangle(
     const Geometry *g, const Call *call, const Rectangle *r, char *out, Py_ssize_t out_row_step,
-    Py_ssize_t out_plane_step, pycnn_tap *taps, char *scratch,
+    Py_ssize_t out_plane_step, bint pool, Py_ssize_t *taps, char *scratch,
 ) noexcept nogil:
-    """At least `lanes` columns; `out` is the first pixel, of planes where they have a step."""
+    """At least `lanes` columns; `out` is the first pixel, of planes where they have a step.
+
+    With `pool`, which `planes_pool_squares` allows, each 2 x 2 outputs leave their maximum alone.
+    """
     cdef pycnn_planes p
     cdef bint copy = n_planes(g) > 1, planar = out_plane_step > 0
     # More filters than the kernel can lay beside each other go by way of planes, row by row.
-    cdef bint detour = not planar and g.oc > PLANES_FILTERS
+    cdef bint detour = not planar and g.oc > (PLANES_POOL_FILTERS if pool else PLANES_FILTERS)
+    cdef Py_ssize_t square = 2 if pool else 1
     cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef Py_ssize_t in_row = g.x.size * g.ic, row_step, plane_step
-    cdef Py_ssize_t y, x, i, _row, n, n_rows, in_rows
+    cdef Py_ssize_t y, x, i, n, n_rows, in_rows
     cdef Py_ssize_t window_y = (r.y.tap_last - r.y.tap_first - 1) * g.y.dilation + 1
     cdef Py_ssize_t window_x = (r.x.tap_last - r.x.tap_first - 1) * g.x.dilation + 1
     cdef const char *origin
     cdef char *target
+    cdef char *results
     row_step = columns + reach(g) if copy else in_row
     plane_step = ((rows - 1) * g.y.stride + window_rows(g)) * row_step if copy else 0
-    p.taps = <const Py_ssize_t *> taps
-    p.n_taps = list_columns(g, r, plane_step, <Py_ssize_t *> taps)
+    results = scratch + n_planes(g) * plane_step * g.itemsize
+    p.n_taps = (r.x.tap_last - r.x.tap_first) * g.ic
     p.taps_y = r.y.tap_last - r.y.tap_first
-    # What is never taken may be any number.
-    p.tap_row = g.y.dilation * row_step if p.taps_y > 1 else 0
-    p.x_row = g.y.stride * row_step if height > 1 else 0
+    p.share_rows = height > 1 and g.y.stride == g.y.dilation
+    list_taps(g, r, p.taps_y + (PLANES_ROWS - 1 if p.share_rows else 0), row_step, plane_step, taps)
+    p.taps = taps
+    p.w = cut_filters(g, call, r, results + columns * g.oc * g.itemsize)
     p.w_step = g.group_lanes
-    p.w_row = g.x.kernel * g.ic * p.w_step
-    p.w = call.filters + ((r.y.tap_first * g.x.kernel + r.x.tap_first) * g.ic * p.w_step
-                          * g.itemsize)
     p.bias = call.bias
     p.activation = call.activation
     p.slope = call.slope
+    p.pool = pool
     p.n_filters = g.oc
+    # What is never taken may be any number.
+    p.x_row = g.y.stride * row_step if height > 1 else 0
     p.out_row = out_row_step
     p.out_step = 1 if planar or detour else g.oc
     p.out_plane = out_plane_step if planar else columns if detour else 1
@@ -135,14 +184,19 @@ cdef void planes_rectangle(
                                     ((n - 1) * g.x.stride + window_x) * g.ic,
                                     scratch + i * row_step * g.itemsize, plane_step)
             p.n_pixels = n
-            p.n_rows = 1 if detour else n_rows
-            target = out + (y * out_row_step + x * (1 if planar else g.oc)) * g.itemsize
-            p.out = scratch + n_planes(g) * plane_step * g.itemsize if detour else target
-            for _row in range(n_rows if detour else 1):
-                g.kernels.planes(&p)
-                if detour:
-                    g.kernels.interleave(p.out, g.oc, n, target, columns)
+            target = out + (y // square * out_row_step
+                            + x // square * (1 if planar else g.oc)) * g.itemsize
+            if detour:
+                p.n_rows = square
+                p.out = results
+                for i in range(n_rows // square):
+                    g.kernels.planes(&p)
+                    g.kernels.interleave(results, g.oc, n // square, target, columns)
                     target += out_row_step * g.itemsize
-                    p.x = <const char *> p.x + p.x_row * g.itemsize
+                    p.x = <const char *> p.x + square * p.x_row * g.itemsize
+            else:
+                p.n_rows = n_rows
+                p.out = target
+                g.kernels.planes(&p)
             x += n
         y += n_rows

@@ -6,7 +6,8 @@ A block of pooled pixels is made from a band of convolution rows that never leav
 
 All blocks are of one size: the last one in a row or column steps back over its neighbour. What two
 blocks share is computed twice, with the same bits. For a maximum, the planes algorithm leaves a
-plane for each filter; these are pooled one by one and interleaved last. A block begins with a
+plane for each filter; these are pooled one by one and interleaved last. Maxima of 2 x 2 whole
+windows its kernel takes itself: then nothing but they is stored. A block begins with a
 whole tile (winograd). An algorithm that hands images back (amx, winograd) must see all of an
 image, or its bits would depend on the pool: the last block then takes in the pixels that no window
 covers.
@@ -21,6 +22,7 @@ from pycnn._engine cimport (
     pycnn_windows,
 )
 from pycnn._geometry cimport PLANES, Block, Geometry, hands_back
+from pycnn._planes cimport planes_pool_squares
 from pycnn._pool cimport Pooling, free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
 
 cdef Py_ssize_t BAND_BYTES = 128 * 1024
@@ -71,6 +73,8 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     s.plan.direct = direct
     cut_windows(&s.x, pixels // s.y.kernel, g, g.x.out)
     cut_windows(&s.y, pixels // s.x.band, g, g.y.out)
+    s.pooled = (not mean and s.y.kernel == s.y.stride == s.x.kernel == s.x.stride == 2
+                and planes_pool_squares(g) and 2 * s.x.block >= g.kernels.lanes)
     s.pool.n, s.pool.itemsize = 1, g.itemsize
     # The order of a mean's sums depends on the channels: it shall be that of the layers alone.
     s.pool.channels = 1 if g.algorithm == PLANES and not mean else g.oc
@@ -106,6 +110,8 @@ cdef inline Py_ssize_t band_bytes(const Stage *s) noexcept nogil:
     """A block's convolution. The pool may look at whole rows from `before` pixels on, and at the
     two vectors that `pitch` outputs come from."""
     cdef const Geometry *g = s.plan.geometry
+    if s.pooled:
+        return 0
     return (((s.y.room * s.x.room + g.tile - 1) * g.oc + 2 * g.kernels.lanes) * g.itemsize
             + 63) & ~63
 
@@ -152,15 +158,19 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef char *band = job.scratch + worker * job.scratch_bytes
     cdef char *rest = band + band_bytes(s)
     cdef char *detour = rest + pooled_bytes(s)
-    cdef char *out
+    cdef char *out = job.out + ((image * s.y.out + y) * s.x.out + x) * g.oc * g.itemsize
+    cdef const char *pixels = job.x + image * g.y.size * g.x.size * g.ic * g.itemsize
+    cdef Py_ssize_t out_row = s.x.out * g.oc
     cdef Block block
     cdef Pooling pool = s.pool
     above = take(&s.y, row, g.tile, &block.top, &block.bottom)
     before = take(&s.x, column, g.tile, &block.left, &block.right)
     block.first_panel, block.last_panel = 0, g.panels
-    job.unsafe[task] = conv_block(
-        g, &job.call, job.x + image * g.y.size * g.x.size * g.ic * g.itemsize, &block, band,
-        s.x.room * pool.channels, plane, rest)
+    if s.pooled:
+        conv_block(g, &job.call, pixels, &block, out, out_row, 0, True, rest)
+        return
+    job.unsafe[task] = conv_block(g, &job.call, pixels, &block, band, s.x.room * pool.channels,
+                                  plane, False, rest)
     if job.unsafe[task]:
         return
     if job.call.activation == PYCNN_RELU and not pool.mean:
@@ -169,14 +179,14 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
         pool.kernels = kernels_of(PYCNN_u32 if g.itemsize == 4 else PYCNN_u64)
     band += above * row_bytes + before * pixel
     for i in range(s.y.block):
-        out = job.out + ((image * s.y.out + y + i) * s.x.out + x) * g.oc * g.itemsize
         if plane == 0:
             pool_rows(&pool, band, 0, i, i + 1, out, rest)
-            continue
-        for f in range(g.oc):
-            pool_plane_row(s, &pool, band + f * plane * g.itemsize, i,
-                           rest + f * step * g.itemsize, step, detour)
-        g.kernels.interleave(rest, g.oc, s.x.block, out, step)
+        else:
+            for f in range(g.oc):
+                pool_plane_row(s, &pool, band + f * plane * g.itemsize, i,
+                               rest + f * step * g.itemsize, step, detour)
+            g.kernels.interleave(rest, g.oc, s.x.block, out, step)
+        out += out_row * g.itemsize
 
 
 cdef inline void pool_plane_row(const Stage *s, const Pooling *pool, const char *plane,

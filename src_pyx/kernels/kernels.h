@@ -60,24 +60,29 @@ typedef struct {
 } pycnn_line;
 
 /* Rows of outputs that all have the same taps, in an image of planes; steps in elements. */
+#define PLANES_ROWS 4         /* the most rows of a tile, and filters, without and with a pool */
+#define PLANES_FILTERS 4
+#define PLANES_POOL_FILTERS 2
 typedef struct {
     const void *x;            /* first valid tap of the first output */
-    const void *w;            /* its filters, [product][filter] */
+    const void *w;            /* its filters, [tap][filter] */
     const void *bias;
     void *out;
-    const ptrdiff_t *taps;    /* where those of one row of the window are, from its first */
-    ptrdiff_t n_taps, taps_y;
-    ptrdiff_t tap_row, w_row; /* from one row of the window to the next, and of the filters */
-    ptrdiff_t w_step;         /* from one product's filters to the next's */
+    const ptrdiff_t *taps;    /* where the taps are, from the first, row by row of the window */
+    ptrdiff_t n_taps, taps_y; /* of one row, rows of the window */
+    ptrdiff_t w_step;         /* from one tap's filters to the next's */
+    int share_rows;           /* rows of outputs are as far apart as those of the window, and `taps`
+                               * has PLANES_ROWS - 1 rows more, beneath the window */
+    int pool;                 /* out is the maximum of each 2 x 2 outputs: share_rows, and n_rows and
+                               * n_pixels are even */
     ptrdiff_t n_rows, n_pixels, n_filters;
     ptrdiff_t x_row, out_row; /* from one row of outputs to the next */
     ptrdiff_t out_plane;      /* from one filter's outputs to the next's ... */
     ptrdiff_t out_step;       /* ... and from one pixel to the next: one of the two is 1, and at most
-                               * PLANES_FILTERS outputs lie beside each other */
+                               * PLANES_FILTERS, or PLANES_POOL_FILTERS, lie beside each other */
     int activation;
     double slope;             /* of leaky_relu */
 } pycnn_planes;
-#define PLANES_FILTERS 4
 
 /* A block of outputs of a depthwise convolution of one image, every filter in one channel. */
 #define DEPTHWISE_ROWS 9      /* what taps_y + stride_y may be */

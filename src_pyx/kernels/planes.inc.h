@@ -1,15 +1,19 @@
 /* Convolution of few channels by few filters, and the transpositions around it.
  *
- *   planes      out[y][f][j] = act(bias[f] + sum over ky, t of
- *                   x[y*x_row + ky*tap_row + j + taps[t]] * w[ky*w_row + t*w_step + f])
+ *   planes      conv[y][f][j] = act(bias[f] + sum over k < taps_y * n_taps of
+ *                   x[y*x_row + j + taps[k]] * w[k*w_step + f])
+ *               out[y][f][j] = conv[y][f][j], or where `pool` is set
+ *                   max(conv[2*y][f][2*j], conv[2*y][f][2*j+1], conv[2*y+1][f][2*j], ...)
  *   transpose   out[c*out_step + r] = x[r*x_step + c]   for r < rows, c < columns
  *   split       planes[e][j] = x[j*n_planes + e]        for j*n_planes + e < n
  *   interleave  out[j*n_planes + e] = planes[e][j]      for j < n
  *
  * The vectors of planes lie along the output row.  A tile is one or more rows x filters x vectors of
  * outputs: an image vector serves all its filters and rows, a weight all its vectors, so that loads,
- * which mostly cross a cache line, take less time than the multiply-adds.  Every sum runs over ky,
- * then t, from zero, the bias last: its bits do not depend on the tile.
+ * which mostly cross a cache line, take less time than the multiply-adds.  Every sum runs over k from
+ * zero, the bias last: its bits do not depend on the tile.  Small windows are bound by the number of
+ * instructions around their products: hence one list of taps, rows of tiles in one function, and a
+ * pool that takes its maxima before anything is stored.
  *
  * transpose moves squares of LANES x LANES, each in log2(LANES) shuffles a vector; split and
  * interleave move few planes likewise, more by scalar moves.  Bound by the shuffle port.
@@ -222,16 +226,17 @@ static void NAME(interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n
 
 /* ---- convolution ------------------------------------------------------------------------------ */
 
-/* Adds one row of the image to the sums of the rows of outputs [begin, end); w is the row of the
- * filter that the first row of outputs, were it in reach, would meet there. */
+typedef VECTOR NAME(planes_sums)[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS];
+
+/* Adds n products to the sums of rows [begin, end); w has row 0's weights, row r's are r*w_row
+ * before them. */
 static inline __attribute__((always_inline)) void
-NAME(planes_row)(const pycnn_planes *p, const T *x, const T *w,
-                 VECTOR (*sum)[PLANES_FILTERS][PLANES_VECTORS], const int begin, const int end,
-                 const int filters, const int vectors, ptrdiff_t last)
+NAME(planes_add)(const T *x, const ptrdiff_t *taps, ptrdiff_t n, const T *w, ptrdiff_t w_step,
+                 ptrdiff_t w_row, NAME(planes_sums) sum, const int begin, const int end,
+                 const int filters, const int vectors)
 {
-    const ptrdiff_t w_step = p->w_step, w_row = p->w_row;
-    for (ptrdiff_t t = 0; t < p->n_taps; t++, w += w_step) {
-        const T *xt = x + p->taps[t];
+    for (ptrdiff_t k = 0; k < n; k++, w += w_step) {
+        const T *tap = x + taps[k];
         /* What there are fewer of stays in registers: the weights or the image. */
         if ((end - begin) * filters <= vectors) {
             VECTOR weight[PLANES_ROWS][PLANES_FILTERS];
@@ -239,7 +244,7 @@ NAME(planes_row)(const pycnn_planes *p, const T *x, const T *w,
                 UNROLL for (int f = 0; f < filters; f++)
                     weight[r][f] = w[f - r * w_row] - (VECTOR){0};
             UNROLL for (int v = 0; v < vectors; v++) {
-                VECTOR column = LOAD(xt + (v < vectors - 1 ? v * LANES : last));
+                VECTOR column = LOAD(tap + v * LANES);
                 IN_REGISTER(column);
                 UNROLL for (int r = begin; r < end; r++)
                     UNROLL for (int f = 0; f < filters; f++)
@@ -247,8 +252,10 @@ NAME(planes_row)(const pycnn_planes *p, const T *x, const T *w,
             }
         } else {
             VECTOR column[PLANES_VECTORS];
-            UNROLL for (int v = 0; v < vectors; v++)
-                column[v] = LOAD(xt + (v < vectors - 1 ? v * LANES : last));
+            UNROLL for (int v = 0; v < vectors; v++) {
+                column[v] = LOAD(tap + v * LANES);
+                IN_REGISTER(column[v]);
+            }
             UNROLL for (int r = begin; r < end; r++)
                 UNROLL for (int f = 0; f < filters; f++) {
                     VECTOR weight = w[f - r * w_row] - (VECTOR){0};
@@ -260,98 +267,250 @@ NAME(planes_row)(const pycnn_planes *p, const T *x, const T *w,
     }
 }
 
-/* `rows` x `filters` x `vectors` sums, rows <= taps_y, from column `at` on.  The last vector ends at
- * the last column at the latest: it may overlap the one before it and repeat its bits. */
-static inline __attribute__((always_inline)) void
-NAME(planes_tile)(const pycnn_planes *from, ptrdiff_t y, ptrdiff_t at, ptrdiff_t first,
-                  const int rows, const int filters, const int vectors)
+/* What becomes of a sum: max(floor, sum + bias) + zero, which is relu, or the sum with its bias. */
+typedef struct {
+    const T *bias;
+    T floor, zero;
+    T slope;        /* leaky_relu, before that */
+    int leaky;
+} NAME(planes_end);
+
+/* Called, so that what it needs takes no registers from the sums. */
+static __attribute__((noinline)) void
+NAME(planes_leak)(VECTOR *sum, const int n, T slope)
 {
-    const pycnn_planes copy = *from, *p = &copy;    /* which no store can change */
-    const ptrdiff_t end = p->n_pixels - at - LANES;
-    const ptrdiff_t last = end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES;
-    const T *x = (const T *)p->x + y * p->x_row + at, *w = (const T *)p->w + first;
-    const T *bias = (const T *)p->bias + first;
-    VECTOR sum[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS];
+    for (int i = 0; i < n; i++)
+        sum[i] = NAME(rectify)(sum[i], 1, slope);
+}
 
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int f = 0; f < filters; f++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                sum[r][f][v] = (VECTOR){0};
+static inline __attribute__((always_inline)) VECTOR
+NAME(planes_finish)(VECTOR sum, T bias, VECTOR floor, VECTOR zero)
+{
+    return MAXIMUM(floor, sum + bias) + zero;
+}
 
-    /* Row i of the image meets row i - r of the filter in row r of the outputs: first in fewer rows,
-     * then in all, then in fewer. */
-#define ROW(begin, end)                                                                            \
-    do {                                                                                           \
-        NAME(planes_row)(p, x, w, sum, begin, end, filters, vectors, last);                        \
-        x += p->tap_row;                                                                           \
-        w += p->w_row;                                                                             \
-    } while (0)
-    UNROLL for (int r = 1; r < rows; r++)
-        ROW(0, r);
-    for (ptrdiff_t i = rows - 1; i < p->taps_y; i++)
-        ROW(0, rows);
-    UNROLL for (int r = 1; r < rows; r++)
-        ROW(r, rows);
-#undef ROW
-
-    UNROLL for (int r = 0; r < rows; r++) {
-        T *out = (T *)p->out + (y + r) * p->out_row + first * p->out_plane + at * p->out_step;
+static inline __attribute__((always_inline)) void
+NAME(planes_store)(VECTOR (*sum)[PLANES_VECTORS], const T *biases, const NAME(planes_end) *end,
+                   T *out, ptrdiff_t out_step, ptrdiff_t out_plane, const int filters, const int vectors)
+{
+    const VECTOR floor = end->floor - (VECTOR){0}, zero = end->zero - (VECTOR){0};
+    T bias[PLANES_FILTERS];
+    UNROLL for (int f = 0; f < filters; f++)
+        bias[f] = biases[f];
+    if (filters > 1 && out_step > 1) {
         UNROLL for (int v = 0; v < vectors; v++) {
-            const ptrdiff_t column = v < vectors - 1 ? v * LANES : last;
             VECTOR pixels[PLANES_FILTERS];
             UNROLL for (int f = 0; f < filters; f++)
-                pixels[f] = sum[r][f][v] + bias[f];
-            if (p->activation != PYCNN_LINEAR)
-                UNROLL for (int f = 0; f < filters; f++)
-                    pixels[f] = NAME(activate)(pixels[f], p->activation, (T)p->slope);
-            if (p->out_step > 1)
-                NAME(interleave_vectors)(pixels, filters);
+                pixels[f] = NAME(planes_finish)(sum[f][v], bias[f], floor, zero);
+            NAME(interleave_vectors)(pixels, filters);
             UNROLL for (int f = 0; f < filters; f++)
-                STORE(out + column * p->out_step + (p->out_step > 1 ? f * LANES : f * p->out_plane),
-                      pixels[f]);
+                STORE(out + (v * filters + f) * LANES, pixels[f]);
+        }
+    } else {
+        UNROLL for (int f = 0; f < filters; f++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                STORE(out + f * out_plane + v * LANES,
+                      NAME(planes_finish)(sum[f][v], bias[f], floor, zero));
+    }
+}
+
+/* The maxima of pairs of columns of a and of b.  The shuffles that bring the pairs together stay
+ * within parts of a register, each of which then begins with a's maxima and ends with b's; the last
+ * one lays them in order: those of b after those of a, or beside them. */
+static inline __attribute__((always_inline)) VECTOR
+NAME(planes_pairs)(VECTOR a, VECTOR b, const int beside)
+{
+    enum { PART = 16 / sizeof(T) };
+    NAME(mask) even, place;
+    UNROLL for (int i = 0; i < LANES; i++) {
+        const int within = i % PART;
+        even[i] = i + within + (within < PART / 2 ? 0 : (int)LANES - PART);
+        const int of_b = beside ? i % 2 : i / (int)(LANES / 2);
+        const int pair = beside ? i / 2 : i % (int)(LANES / 2);
+        place[i] = pair / (PART / 2) * PART + of_b * (PART / 2) + pair % (PART / 2);
+    }
+    const VECTOR pairs = NAME(combine)(SHUFFLE(a, b, even), SHUFFLE(a, b, even + 1), 0);
+    return SHUFFLE(pairs, pairs, place);
+}
+
+static inline __attribute__((always_inline)) void
+NAME(planes_store_half)(T *out, VECTOR v, const int half)
+{
+    memcpy(out, (const char *)&v + half * sizeof v / 2, sizeof v / 2);
+}
+
+/* The maxima of squares of 2 x 2, of one or two filters. */
+static inline __attribute__((always_inline)) void
+NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTORS],
+                  const T *bias, const NAME(planes_end) *end, T *out, ptrdiff_t out_step,
+                  ptrdiff_t out_plane, const int filters, const int vectors)
+{
+    const VECTOR floor = end->floor - (VECTOR){0}, zero = end->zero - (VECTOR){0};
+    VECTOR high[PLANES_FILTERS][PLANES_VECTORS];
+    UNROLL for (int f = 0; f < filters; f++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            high[f][v] = NAME(combine)(upper[f][v] + bias[f], lower[f][v] + bias[f], 0);
+    if (filters == 1) {
+        UNROLL for (int v = 0; v < vectors; v += 2) {
+            const int whole = v + 1 < vectors;
+            VECTOR pixels = NAME(planes_pairs)(high[0][v], high[0][whole ? v + 1 : v], 0);
+            pixels = MAXIMUM(floor, pixels) + zero;
+            if (whole)
+                STORE(out + v / 2 * LANES, pixels);
+            else
+                NAME(planes_store_half)(out + v / 2 * LANES, pixels, 0);
+        }
+    } else if (out_step == 2) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const VECTOR pixels = NAME(planes_pairs)(high[0][v], high[1][v], 1);
+            STORE(out + v * LANES, MAXIMUM(floor, pixels) + zero);
+        }
+    } else {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            VECTOR pixels = NAME(planes_pairs)(high[0][v], high[1][v], 0);
+            pixels = MAXIMUM(floor, pixels) + zero;
+            NAME(planes_store_half)(out + v * LANES / 2, pixels, 0);
+            NAME(planes_store_half)(out + v * LANES / 2 + out_plane, pixels, 1);
         }
     }
 }
 
-/* A function for each kind of tile: in one, the compiler runs out of registers. */
-#define TILE(rows, filters, vectors)                                                               \
-    static __attribute__((noinline)) void NAME(planes_tile_##rows##filters##vectors)(              \
-        const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t first)                         \
-    {                                                                                              \
-        NAME(planes_tile)(p, y, at, first, rows, filters, vectors);                                \
+/* `tiles` of `rows` x `filters` x `vectors` sums, side by side from column `at` on; one that would go
+ * beyond the row's end ends there instead and repeats bits of the tile before it. */
+static inline __attribute__((always_inline)) void
+NAME(planes_tiles)(const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles,
+                   ptrdiff_t first, const int rows, const int filters, const int vectors,
+                   const int pool)
+{
+    const T *x = (const T *)p->x + y * p->x_row, *w = (const T *)p->w + first;
+    T *out = (T *)p->out + (pool ? y / 2 : y) * p->out_row + first * p->out_plane;
+    const ptrdiff_t n = p->n_taps, w_step = p->w_step, w_row = n * w_step;
+    const ptrdiff_t out_row = p->out_row, out_step = p->out_step, out_plane = p->out_plane;
+    const ptrdiff_t last = p->n_pixels - vectors * LANES;
+    static const T nothing[PLANES_FILTERS] = {-0.0, -0.0, -0.0, -0.0};
+    const int relu = p->activation == PYCNN_RELU;
+    const NAME(planes_end) finish = {
+        .bias = (const T *)p->bias + first,
+        .floor = relu ? 0 : -(T)__builtin_inf(),
+        .zero = relu ? (T)0 : (T)-0.0,
+        .slope = (T)p->slope,
+        .leaky = p->activation == PYCNN_LEAKY_RELU,
+    };
+
+    for (; tiles > 0; tiles--, at += vectors * LANES) {
+        const ptrdiff_t column = at < last ? at : last;
+        const T *tile_x = x + column, *tile_w = w;
+        T *tile_out = out + (pool ? column / 2 : column) * out_step;
+        const ptrdiff_t *taps = p->taps;
+        OPAQUE(tile_x);
+        NAME(planes_sums) sum;
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int f = 0; f < filters; f++)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[r][f][v] = (VECTOR){0};
+
+        /* Row i of the image meets row i - r of the window in row r of the outputs: first in fewer
+         * rows, then in all, then in fewer. */
+#define ADD(n, begin, end)                                                                         \
+    do {                                                                                           \
+        const ptrdiff_t n_ = n;                                                                    \
+        NAME(planes_add)(tile_x, taps, n_, tile_w, w_step, w_row, sum, begin, end, filters,        \
+                         vectors);                                                                 \
+        taps += n_;                                                                                \
+        tile_w += n_ * w_step;                                                                     \
+    } while (0)
+        UNROLL for (int r = 1; r < rows; r++)
+            ADD(n, 0, r);
+        ADD((p->taps_y - (rows - 1)) * n, 0, rows);
+        UNROLL for (int r = 1; r < rows; r++)
+            ADD(n, r, rows);
+#undef ADD
+
+        const NAME(planes_end) *end = &finish;
+        OPAQUE(end);    /* the registers are for the sums */
+        const T *bias = end->bias;
+        if (end->leaky) {
+            VECTOR leaky[PLANES_ROWS * PLANES_FILTERS * PLANES_VECTORS];
+            int i = 0;
+            UNROLL for (int r = 0; r < rows; r++)
+                UNROLL for (int f = 0; f < filters; f++)
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        leaky[i++] = sum[r][f][v] + bias[f];
+            NAME(planes_leak)(leaky, i, end->slope);
+            i = 0;
+            UNROLL for (int r = 0; r < rows; r++)
+                UNROLL for (int f = 0; f < filters; f++)
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        sum[r][f][v] = leaky[i++];
+            bias = nothing;
+        }
+        OPAQUE(bias);
+        if (pool)
+            NAME(planes_pool)(sum[0], sum[rows - 1], bias, end, tile_out, out_step, out_plane,
+                              filters, vectors);
+        else
+            UNROLL for (int r = 0; r < rows; r++)
+                NAME(planes_store)(sum[r], bias, end, tile_out + r * out_row, out_step, out_plane,
+                                   filters, vectors);
     }
+}
+
+/* A function for each kind of tile: in one, the compiler runs out of registers. */
+typedef void NAME(planes_function)(const pycnn_planes *, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles,
+                                   ptrdiff_t first);
+#define FUNCTION(rows, filters, vectors, kind, pool)                                               \
+    static __attribute__((noinline)) void NAME(planes_##kind##_##rows##filters##vectors)(          \
+        const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles, ptrdiff_t first)        \
+    {                                                                                              \
+        NAME(planes_tiles)(p, y, at, tiles, first, rows, filters, vectors, pool);                  \
+    }
+#define TILE(rows, filters, vectors) FUNCTION(rows, filters, vectors, tile, 0)
 PLANES_TILES(TILE)
 #undef TILE
+#define TILE(rows, filters, vectors) FUNCTION(rows, filters, vectors, pool, 1)
+PLANES_POOL_TILES(TILE)
+#undef TILE
+#undef FUNCTION
 
-/* [rows - 1][filters - 1][vectors - 1] */
-static void (*const NAME(planes_tiles)[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS])(
-    const pycnn_planes *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = {
+/* [pool][rows - 1][filters - 1][vectors - 1] */
+static NAME(planes_function) *const
+    NAME(planes_functions)[2][PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS] = {
 #define TILE(rows, filters, vectors)                                                               \
-    [rows - 1][filters - 1][vectors - 1] = NAME(planes_tile_##rows##filters##vectors),
-    PLANES_TILES(TILE)
+    [0][rows - 1][filters - 1][vectors - 1] = NAME(planes_tile_##rows##filters##vectors),
+        PLANES_TILES(TILE)
+#undef TILE
+#define TILE(rows, filters, vectors)                                                               \
+    [1][rows - 1][filters - 1][vectors - 1] = NAME(planes_pool_##rows##filters##vectors),
+        PLANES_POOL_TILES(TILE)
 #undef TILE
 };
 
-/* n_pixels >= LANES: the caller sends shorter rows to `direct`.  Tiles of almost equal width. */
+/* n_pixels >= LANES: the caller sends shorter rows to `direct`. */
 static void NAME(planes)(const pycnn_planes *p)
 {
-    static const ptrdiff_t most_rows[] = PLANES_MOST_ROWS, most_vectors[] = PLANES_MOST_VECTORS;
-    const ptrdiff_t all = (p->n_pixels + LANES - 1) / LANES;
+    static const ptrdiff_t most_rows[] = PLANES_MOST_ROWS;
+    static const ptrdiff_t most_vectors[2][PLANES_FILTERS] = {PLANES_MOST_VECTORS,
+                                                              PLANES_POOL_MOST_VECTORS};
+    const ptrdiff_t most_filters = p->pool ? PLANES_POOL_FILTERS : PLANES_FILTERS;
+    const ptrdiff_t vectors = (p->n_pixels - 1) / LANES + 1;
     ptrdiff_t filters, rows;
     for (ptrdiff_t first = 0; first < p->n_filters; first += filters) {
-        filters = p->n_filters - first < PLANES_FILTERS ? p->n_filters - first : PLANES_FILTERS;
-        const ptrdiff_t most = most_vectors[filters - 1], tiles = (all + most - 1) / most;
-        const ptrdiff_t wide = all / tiles, wider = all % tiles;  /* so many have one vector more */
+        const ptrdiff_t left = p->n_filters - first;
+        filters = (left - 1) / ((left - 1) / most_filters + 1) + 1;
+        ptrdiff_t tiles = (vectors - 1) / most_vectors[p->pool][filters - 1] + 1;
+        if (tiles == 1 && p->n_pixels % LANES > 0)
+            tiles = 2;      /* which overlap */
+        /* Of almost equal width: some have a vector more. */
+        const ptrdiff_t wide = vectors / tiles, wider = vectors % tiles;
         for (ptrdiff_t y = 0; y < p->n_rows; y += rows) {
-            rows = most_rows[filters - 1];
-            /* Rows share image rows where these are as far apart as those of the window. */
-            if (rows > p->taps_y || rows > p->n_rows - y || p->x_row != p->tap_row)
+            rows = p->pool ? 2 : most_rows[filters - 1];
+            if (!p->pool && (!p->share_rows || rows > p->taps_y || rows > p->n_rows - y))
                 rows = 1;
-            for (ptrdiff_t tile = 0, at = 0; tile < tiles; tile++) {
-                const ptrdiff_t vectors = tile < wider ? wide + 1 : wide;
-                NAME(planes_tiles)[rows - 1][filters - 1][vectors - 1](p, y, at, first);
-                at += vectors * LANES;
-            }
+            NAME(planes_function) *const *kinds =
+                NAME(planes_functions)[p->pool][rows - 1][filters - 1];
+            if (wider > 0)
+                kinds[wide](p, y, 0, wider, first);
+            kinds[wide - 1](p, y, wider * (wide + 1) * LANES, tiles - wider, first);
         }
     }
 }

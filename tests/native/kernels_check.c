@@ -43,9 +43,9 @@ static void clear(void)
     store(out, expected);
 }
 
-static double activate(double v, int activation)
+static double activate(double v, int activation, double slope)
 {
-    return v > 0 || activation == PYCNN_LINEAR ? v : activation == PYCNN_RELU ? 0 : v * 0.5;
+    return v > 0 || activation == PYCNN_LINEAR ? v : activation == PYCNN_RELU ? 0 : v * slope;
 }
 
 /* The whole of `out` with `expected`; a, b and c tell the case. */
@@ -76,7 +76,7 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
                         kind == 'd' ? (tap.w + k) * line.w_step + f : tap.w + f;
                     sum += x[from] * w[weight];
                 }
-            expected[p * line.out_step + f] = activate(sum, line.activation);
+            expected[p * line.out_step + f] = activate(sum, line.activation, line.slope);
         }
     line.x = x_data;
     line.w = w_data;
@@ -89,42 +89,60 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
 static void check_planes(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
-    for (int n = 0; n < 1000; n++) {
-        ptrdiff_t taps[12];
-        pycnn_planes p = {.taps = taps, .slope = 0.5, .activation = n % 3};
+    static double conv[SIZE];
+    for (int n = 0; n < 1500; n++) {
+        ptrdiff_t taps[(7 + PLANES_ROWS - 1) * 12];
+        pycnn_planes p = {.taps = taps, .slope = n % 9 < 6 ? 0.5 : -2, .activation = n % 3};
+        p.pool = n % 4 == 3;
         p.n_taps = rand() % 13;
-        p.taps_y = rand() % 8;
+        p.taps_y = p.pool + rand() % 7;
         p.n_rows = 1 + rand() % 9;
         p.n_pixels = kernels->lanes + rand() % (10 * kernels->lanes);
-        const int in_planes = n % 2;
-        p.n_filters = 1 + rand() % (in_planes ? 9 : PLANES_FILTERS);
+        if (p.pool) {
+            p.n_rows += p.n_rows % 2;
+            p.n_pixels += p.n_pixels % 2;
+        }
+        const int in_planes = n % 2 == 0 || n % 8 == 3;
+        const int most = p.pool ? PLANES_POOL_FILTERS : PLANES_FILTERS;
+        p.n_filters = 1 + rand() % (in_planes ? 9 : most);
         p.w_step = p.n_filters + rand() % 3;
-        p.w_row = p.n_taps * p.w_step + rand() % 3;
-        p.tap_row = 200 + rand() % 20;
-        p.x_row = rand() % 3 ? p.tap_row : 2 * p.tap_row;
-        for (int t = 0; t < 12; t++)
-            taps[t] = t * 13;
+        const ptrdiff_t tap_row = 200 + rand() % 20;
+        p.share_rows = p.pool || rand() % 3;
+        p.x_row = p.share_rows ? tap_row : 2 * tap_row;
+        for (ptrdiff_t ky = 0; ky < p.taps_y + (p.share_rows ? PLANES_ROWS - 1 : 0); ky++)
+            for (ptrdiff_t t = 0; t < p.n_taps; t++)
+                taps[ky * p.n_taps + t] = ky * tap_row + t * 13;
+        const ptrdiff_t square = 1 + p.pool;
         p.out_step = in_planes ? 1 : p.n_filters;
-        p.out_row = p.n_pixels * p.out_step + rand() % 3;
-        p.out_plane = in_planes ? p.n_rows * p.out_row : 1;
+        p.out_row = p.n_pixels / square * p.out_step + rand() % 3;
+        p.out_plane = in_planes ? p.n_rows / square * p.out_row : 1;
         clear();
-        for (ptrdiff_t y = 0; y < p.n_rows; y++)
-            for (ptrdiff_t f = 0; f < p.n_filters; f++)
+        for (ptrdiff_t f = 0; f < p.n_filters; f++) {
+            for (ptrdiff_t y = 0; y < p.n_rows; y++)
                 for (ptrdiff_t j = 0; j < p.n_pixels; j++) {
                     double sum = bias[f];
-                    for (ptrdiff_t ky = 0; ky < p.taps_y; ky++)
-                        for (ptrdiff_t t = 0; t < p.n_taps; t++)
-                            sum += x[y * p.x_row + ky * p.tap_row + j + taps[t]] *
-                                   w[ky * p.w_row + t * p.w_step + f];
-                    expected[y * p.out_row + f * p.out_plane + j * p.out_step] =
-                        activate(sum, p.activation);
+                    for (ptrdiff_t k = 0; k < p.taps_y * p.n_taps; k++)
+                        sum += x[y * p.x_row + j + taps[k]] * w[k * p.w_step + f];
+                    conv[y * p.n_pixels + j] = activate(sum, p.activation, p.slope);
                 }
+            for (ptrdiff_t y = 0; y < p.n_rows; y += square)
+                for (ptrdiff_t j = 0; j < p.n_pixels; j += square) {
+                    const double *at = conv + y * p.n_pixels + j;
+                    double largest = at[0];
+                    for (int i = 1; i < square * square; i++) {
+                        const double other = at[i / 2 * p.n_pixels + i % 2];
+                        largest = other > largest ? other : largest;
+                    }
+                    expected[y / square * p.out_row + f * p.out_plane + j / square * p.out_step] =
+                        largest;
+                }
+        }
         p.x = x_data;
         p.w = w_data;
         p.bias = bias_data;
         p.out = out;
         kernels->planes(&p);
-        compare(level->name, 'p', p.n_rows, p.n_pixels, p.n_filters);
+        compare(level->name, p.pool ? 'P' : 'p', p.n_rows, p.n_pixels, p.n_filters);
     }
 }
 
@@ -166,7 +184,7 @@ static void check_rows(const pycnn_kernels *kernels, pycnn_depthwise d, const ch
                 }
                 expected[(y - d.first_row) * d.out_row +
                          (column - d.first_column) * d.channels + c] =
-                    activate(sum, d.activation);
+                    activate(sum, d.activation, d.slope);
             }
     d.x = x_data;
     d.w = w_data;
