@@ -15,7 +15,7 @@ from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle
 
 # One block's planes stay in the L2 cache; its rows should pay for the rows shared with the next.
 cdef Py_ssize_t BLOCK_BYTES = 256 * 1024
-cdef Py_ssize_t BLOCK_ROWS = 16
+cdef Py_ssize_t BLOCK_ROWS = 32
 # So many are split by shuffles.
 cdef Py_ssize_t FEW_PLANES = 8
 

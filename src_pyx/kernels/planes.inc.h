@@ -314,25 +314,6 @@ NAME(planes_store)(VECTOR (*sum)[PLANES_VECTORS], const T *biases, const NAME(pl
     }
 }
 
-/* The maxima of pairs of columns of a and of b.  The shuffles that bring the pairs together stay
- * within parts of a register, each of which then begins with a's maxima and ends with b's; the last
- * one lays them in order: those of b after those of a, or beside them. */
-static inline __attribute__((always_inline)) VECTOR
-NAME(planes_pairs)(VECTOR a, VECTOR b, const int beside)
-{
-    enum { PART = 16 / sizeof(T) };
-    NAME(mask) even, place;
-    UNROLL for (int i = 0; i < LANES; i++) {
-        const int within = i % PART;
-        even[i] = i + within + (within < PART / 2 ? 0 : (int)LANES - PART);
-        const int of_b = beside ? i % 2 : i / (int)(LANES / 2);
-        const int pair = beside ? i / 2 : i % (int)(LANES / 2);
-        place[i] = pair / (PART / 2) * PART + of_b * (PART / 2) + pair % (PART / 2);
-    }
-    const VECTOR pairs = NAME(combine)(SHUFFLE(a, b, even), SHUFFLE(a, b, even + 1), 0);
-    return SHUFFLE(pairs, pairs, place);
-}
-
 static inline __attribute__((always_inline)) void
 NAME(planes_store_half)(T *out, VECTOR v, const int half)
 {
@@ -353,7 +334,7 @@ NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTOR
     if (filters == 1) {
         UNROLL for (int v = 0; v < vectors; v += 2) {
             const int whole = v + 1 < vectors;
-            VECTOR pixels = NAME(planes_pairs)(high[0][v], high[0][whole ? v + 1 : v], 0);
+            VECTOR pixels = NAME(pair_maxima)(high[0][v], high[0][whole ? v + 1 : v], 1, 0);
             pixels = MAXIMUM(floor, pixels) + zero;
             if (whole)
                 STORE(out + v / 2 * LANES, pixels);
@@ -362,12 +343,12 @@ NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTOR
         }
     } else if (out_step == 2) {
         UNROLL for (int v = 0; v < vectors; v++) {
-            const VECTOR pixels = NAME(planes_pairs)(high[0][v], high[1][v], 1);
+            const VECTOR pixels = NAME(pair_maxima)(high[0][v], high[1][v], 1, 1);
             STORE(out + v * LANES, MAXIMUM(floor, pixels) + zero);
         }
     } else {
         UNROLL for (int v = 0; v < vectors; v++) {
-            VECTOR pixels = NAME(planes_pairs)(high[0][v], high[1][v], 0);
+            VECTOR pixels = NAME(pair_maxima)(high[0][v], high[1][v], 1, 0);
             pixels = MAXIMUM(floor, pixels) + zero;
             NAME(planes_store_half)(out + v * LANES / 2, pixels, 0);
             NAME(planes_store_half)(out + v * LANES / 2 + out_plane, pixels, 1);

@@ -98,35 +98,66 @@ INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, cons
     }
 }
 
-/* Few channels, two taps side by side, stride 2: the columns of a vector of windows are two vectors,
- * which are shuffled apart into all first taps and all second ones.  The last windows may overlap
+/* The maxima of pairs of pixels of a and of b, those of b after those of a, or beside them.  The
+ * shuffles that bring the pairs together stay, if they can, within parts of 16 bytes, which costs
+ * less; each part then begins with maxima of a and ends with maxima of b, until the last shuffle lays
+ * them in order. */
+INLINE VECTOR NAME(pair_maxima)(VECTOR a, VECTOR b, const int channels, const int beside)
+{
+    const int part = 2 * channels * sizeof(T) > 16 ? 2 * channels : 16 / (int)sizeof(T);
+    const int half = part / 2, pairs = (int)LANES / 2 / channels;
+    NAME(mask) first, second, place;
+    UNROLL for (int i = 0; i < LANES; i++) {
+        const int within = i % half, from_b = i % part / half;
+        first[i] = from_b * LANES + i / part * part + within / channels * 2 * channels
+                   + within % channels;
+        second[i] = first[i] + channels;
+        const int pixel = i / channels, of_b = beside ? pixel % 2 : pixel / pairs;
+        const int at = (beside ? pixel / 2 : pixel % pairs) * channels + i % channels;
+        place[i] = at / half * part + of_b * half + at % half;
+    }
+    const VECTOR maxima = NAME(combine)(SHUFFLE(a, b, first), SHUFFLE(a, b, second), 0);
+    return SHUFFLE(maxima, maxima, place);
+}
+
+/* Few channels, two taps side by side, stride 2: the columns of a vector of windows are two vectors.
+ * A mean shuffles them apart row by row, to keep the order of its sums.  The last windows may overlap
  * those before and repeat their bits.  Returns how many windows are done. */
 INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const int mean)
 {
     const int step = (int)LANES / channels;
-    if (w->pixels < step)
+    const ptrdiff_t pixels = w->pixels, rows = w->rows, row_step = w->row_step;
+    const T *from = w->x, count = (T)w->count;
+    T *out = w->out;
+    if (pixels < step)
         return 0;
-    for (ptrdiff_t at = 0; at < w->pixels; at += step) {
-        const ptrdiff_t p = at < w->pixels - step ? at : w->pixels - step;
-        const T *x = (const T *)w->x + 2 * p * channels;
-        VECTOR best = {0};
-        for (ptrdiff_t r = 0; r < w->rows; r++, x += w->row_step) {
-            const VECTOR low = LOAD(x), high = LOAD(x + LANES);
+    for (ptrdiff_t at = 0; at < pixels; at += step) {
+        const ptrdiff_t p = at < pixels - step ? at : pixels - step;
+        const T *x = from + 2 * p * channels;
+        VECTOR low = LOAD(x), high = LOAD(x + LANES), best = {0};
+        for (ptrdiff_t r = 0; r < rows; r++, x += row_step) {
+            if (!mean) {
+                low = NAME(combine)(LOAD(x), low, 0);
+                high = NAME(combine)(LOAD(x + LANES), high, 0);
+                continue;
+            }
             NAME(mask) first, second;
             UNROLL for (int i = 0; i < LANES; i++) {
-                const int lane = 2 * (i / channels) * channels + i % channels;
-                first[i] = lane;
-                second[i] = lane + channels;
+                first[i] = 2 * (i / channels) * channels + i % channels;
+                second[i] = first[i] + channels;
             }
+            low = LOAD(x), high = LOAD(x + LANES);
             const VECTOR left = SHUFFLE(low, high, first), right = SHUFFLE(low, high, second);
-            best = r == 0 ? left : NAME(combine)(left, best, mean);
-            best = NAME(combine)(right, best, mean);
+            best = r == 0 ? left : left + best;
+            best += right;
         }
         if (mean)
-            best /= (T)w->count;
-        STORE((T *)w->out + p * channels, best);
+            best /= count;
+        else
+            best = NAME(pair_maxima)(low, high, channels, 0);
+        STORE(out + p * channels, best);
     }
-    return w->pixels;
+    return pixels;
 }
 
 INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
