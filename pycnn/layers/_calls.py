@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pycnn import _chain, _checks
 from pycnn.activations import EPILOGUES, apply
 from pycnn.convolution import _conv_plan, conv2d
+from pycnn.layers._layer import Changes
 from pycnn.layers.convolution import Conv2D
 from pycnn.layers.linear import flattened
 from pycnn.linear import dense
@@ -120,13 +121,28 @@ class Call:
         return out, (stage, packed, made.bias, code, slope)
 
 
-class _Made(NamedTuple):
-    """A chain and what it was made from; it is None where the calls must be made one by one."""
+class _Made:
+    """A chain and what it was made from; it is None where the calls must be made one by one.
 
-    parameters: list[Parameters | None]
-    dtype: DType  # of the results
-    shape: Shape
-    chain: _chain.Chain | None
+    `dtype` and `shape` are of the results; `checked` is the last change of a layer when the
+    parameters were looked at.
+    """
+
+    __slots__ = ("chain", "checked", "dtype", "parameters", "shape")
+
+    def __init__(
+        self,
+        parameters: list[Parameters | None],
+        dtype: DType,
+        shape: Shape,
+        chain: _chain.Chain | None,
+        checked: object,
+    ) -> None:
+        self.parameters = parameters
+        self.dtype = dtype
+        self.shape = shape
+        self.chain = chain
+        self.checked = checked
 
 
 class _Chained:
@@ -162,14 +178,19 @@ class _Chained:
 
     def _is_current(self, made: _Made, dtype: DType) -> bool:
         """Whether no parameters were replaced since."""
+        latest = Changes.latest  # one that comes while looking counts as not yet seen
+        if made.checked is latest:
+            return True
         for call, parameters in zip(self._calls, made.parameters, strict=True):
             if call.parameters(dtype) is not parameters:
                 return False
             dtype = made.dtype
+        made.checked = latest
         return True
 
     def _make(self, shape: Shape, x_dtype: DType) -> _Made:
         first, *others = self._calls
+        latest = Changes.latest
         parameters = [first.parameters(x_dtype)]
         dtype = x_dtype
         if parameters[0] is not None:
@@ -183,13 +204,13 @@ class _Chained:
                     widest = _checks.compute_dtype(dtype, made.weights.dtype, "Sequential")
                     found = call.link(made, shape, dtype) if widest == dtype else None
                 if found is None:
-                    return _Made(parameters, dtype, shape, None)
+                    return _Made(parameters, dtype, shape, None, latest)
                 shape, link = found
                 links.append(link)
             chain = _chain.Chain(dtype.num, shape[0], links)
         except MemoryError as error:
             raise _checks.out_of_memory("Sequential", error) from None
-        return _Made(parameters, dtype, shape, chain)
+        return _Made(parameters, dtype, shape, chain, latest)
 
 
 def chained(steps: Iterable[Step]) -> list[Step]:

@@ -32,6 +32,15 @@ MAX_DEPTH = 16
 LOADABLE: dict[str, type[Layer]] = {}
 
 
+class Changes:
+    """When any layer was last changed: `latest` is another object after each time.
+
+    What was made from parameters is still good if it is the object of that time.
+    """
+
+    latest = object()
+
+
 class Layer:
     """The base of all layers: what they can all do.
 
@@ -68,6 +77,7 @@ class Layer:
                 f"{self._who}: {name} stays what the layer was made with; make another layer"
             )
         super().__setattr__(name, value)
+        Changes.latest = object()
 
     @property
     def name(self) -> str | None:
