@@ -1,7 +1,8 @@
 """One call: scratch, tasks for the threads, and images handed back to the direct algorithm."""
 
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from libc.string cimport memchr, memcpy, memset
+from cython cimport floating
+from libc.string cimport memchr, memset
 
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
@@ -108,16 +109,25 @@ cdef inline Py_ssize_t bias_bytes(const Geometry *g) noexcept nogil:
 cdef void start_call(const Geometry *g, const Weights *weights, const char *bias, int activation,
                      double slope, char *padded_bias, Call *call) noexcept nogil:
     """Fills in `call`; the bias gets the packed filters' empty lanes, zeros when there is none."""
-    cdef Py_ssize_t group, row = g.group_oc * g.itemsize, padded_row = g.group_lanes * g.itemsize
-    memset(padded_bias, 0, g.groups * padded_row)
+    memset(padded_bias, 0, g.groups * g.group_lanes * g.itemsize)
     if bias is not NULL:
-        for group in range(g.groups):
-            memcpy(padded_bias + group * padded_row, bias + group * row, row)
+        if g.itemsize == 4:
+            pad_bias[float](g, <const float *> bias, <float *> padded_bias)
+        else:
+            pad_bias[double](g, <const double *> bias, <double *> padded_bias)
     call.filters = weights.data
     call.amx = &weights.amx
     call.bias = padded_bias
     call.activation = activation
     call.slope = slope
+
+
+cdef void pad_bias(const Geometry *g, const floating *bias, floating *padded) noexcept nogil:
+    """Without -0, so that no sum with its bias is one, and relu is a maximum alone."""
+    cdef Py_ssize_t group, f
+    for group in range(g.groups):
+        for f in range(g.group_oc):
+            padded[group * g.group_lanes + f] = bias[group * g.group_oc + f] + 0
 
 
 cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil:

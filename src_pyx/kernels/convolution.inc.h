@@ -26,106 +26,159 @@ NAME(activate)(VECTOR v, int activation, T slope)
     return NAME(rectify)(v, 1, slope);
 }
 
+/* relu of a sum with its bias, which is never -0: sums start from +0, and no bias is -0. */
+static inline __attribute__((always_inline)) VECTOR
+NAME(rectify_sum)(VECTOR y)
+{
+    static const T nothing = 0;
+    const T *zero = &nothing;
+    OPAQUE(zero);       /* no register is kept for it while the products are added up */
+    return MAXIMUM(*zero - (VECTOR){0}, y);
+}
+
+/* Called, so that what leaky_relu needs takes no registers from the sums. */
+static __attribute__((noinline)) void NAME(leak)(VECTOR *y, const int n, double slope)
+{
+    for (int i = 0; i < n; i++)
+        y[i] = NAME(rectify)(y[i], 1, (T)slope);
+}
+
 /* ---- direct ---------------------------------------------------------------------------------- */
+
+/* leaky_relu, and fewer filters than the vectors hold: rare, and called for the sake of the rest. */
+static __attribute__((noinline)) void
+NAME(direct_store_rest)(const pycnn_line *line, VECTOR *y, T *out, const int pixels,
+                        const int vectors)
+{
+    if (line->activation != PYCNN_LINEAR)
+        for (int i = 0; i < pixels * vectors; i++)
+            y[i] = NAME(activate)(y[i], line->activation, (T)line->slope);
+    for (int p = 0; p < pixels; p++)
+        memcpy(out + p * line->out_step, y + p * vectors, (size_t)line->n_filters * sizeof(T));
+}
 
 static inline __attribute__((always_inline)) void
 NAME(direct_store)(const pycnn_line *line, VECTOR (*sum)[2], T *out, const int pixels,
-                   const int vectors, int activation)
+                   const int vectors)
 {
-    const T *bias = line->bias;
-    const int whole = line->n_filters == vectors * LANES;
-    UNROLL for (int p = 0; p < pixels; p++) {
-        T *row = out + p * line->out_step;
-        T partial[2 * LANES];
-        UNROLL for (int v = 0; v < vectors; v++) {
-            VECTOR y = NAME(activate)(sum[p][v] + LOAD(bias + v * LANES), activation,
-                                      (T)line->slope);
-            STORE((whole ? row : partial) + v * LANES, y);
-        }
-        if (!whole)
-            memcpy(row, partial, (size_t)line->n_filters * sizeof(T));
-    }
-}
-
-static inline __attribute__((always_inline)) void
-NAME(direct_tile)(const pycnn_line *line, const T *x, const T *sums, T *out, const int pixels,
-                  const int vectors)
-{
-    const ptrdiff_t x_step = line->x_step, w_step = line->w_step;
-    VECTOR sum[TILE_PIXELS][2];
-
-    UNROLL for (int p = 0; p < pixels; p++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[p][v] = (VECTOR){0};
-    if (sums != NULL)
+    const int activation = line->activation;
+    const ptrdiff_t out_step = line->out_step;
+    VECTOR bias[2], y[2 * TILE_PIXELS];
+    UNROLL for (int v = 0; v < vectors; v++)
+        bias[v] = LOAD((const T *)line->bias + v * LANES);
+    if (activation == PYCNN_LEAKY_RELU || line->n_filters != vectors * LANES) {
+        UNROLL for (int i = 0; i < pixels * vectors; i++)
+            y[i] = sum[i / vectors][i % vectors] + bias[i % vectors];
+        NAME(direct_store_rest)(line, y, out, pixels, vectors);
+    } else if (activation == PYCNN_RELU) {
         UNROLL for (int p = 0; p < pixels; p++)
             UNROLL for (int v = 0; v < vectors; v++)
-                sum[p][v] = LOAD(sums + (p * vectors + v) * LANES);
-
-    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
-        /* Every fifth pixel has a pointer of its own: one, two, three and four steps from it are
-         * within reach, and everything stays in the integer registers. */
-        const T *xt[3] = {x + line->taps[t].x};
-        xt[1] = xt[0] + (pixels > 5 ? 5 * x_step : 0);
-        xt[2] = xt[0] + (pixels > 10 ? 10 * x_step : 0);
-        OPAQUE(xt[1]);
-        OPAQUE(xt[2]);
-        const T *wt = (const T *)line->w + line->taps[t].w * w_step;
-        for (ptrdiff_t k = 0; k < line->run; k++, wt += w_step) {
-            VECTOR filter[2];
-            UNROLL for (int v = 0; v < vectors; v++) {
-                filter[v] = LOAD(wt + v * LANES);
-                __builtin_prefetch(wt + line->w_ahead + v * LANES);
-            }
-            UNROLL for (int p = 0; p < pixels; p++)
-                UNROLL for (int v = 0; v < vectors; v++)
-                    sum[p][v] += xt[p / 5][p % 5 * x_step + k] * filter[v];
-        }
+                STORE(out + p * out_step + v * LANES, NAME(rectify_sum)(sum[p][v] + bias[v]));
+    } else {
+        UNROLL for (int p = 0; p < pixels; p++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                STORE(out + p * out_step + v * LANES, sum[p][v] + bias[v]);
     }
-
-    if (line->activation == PYCNN_LINEAR)
-        NAME(direct_store)(line, sum, out, pixels, vectors, PYCNN_LINEAR);
-    else
-        NAME(direct_store)(line, sum, out, pixels, vectors, line->activation);
 }
 
-/* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
 static inline __attribute__((always_inline)) void
-NAME(direct_line)(const pycnn_line *from, const int vectors)
+NAME(direct_product)(const T *const *x, ptrdiff_t k, ptrdiff_t x_step, const T *w,
+                     ptrdiff_t w_ahead, VECTOR (*sum)[2], const int pixels, const int vectors)
 {
-    const pycnn_line copy = *from, *line = &copy;   /* which no store can change */
+    VECTOR filter[2];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        filter[v] = LOAD(w + v * LANES);
+        __builtin_prefetch(w + w_ahead + v * LANES);
+    }
+    UNROLL for (int p = 0; p < pixels; p++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[p][v] += x[p / 5][p % 5 * x_step + k] * filter[v];
+}
+
+/* `tiles` of `pixels` x `vectors` sums behind each other. */
+static inline __attribute__((always_inline)) void
+NAME(direct_tiles)(const pycnn_line *line, const T *x, const T *sums, T *out, ptrdiff_t tiles,
+                   const int pixels, const int vectors)
+{
+    const ptrdiff_t n_taps = line->n_taps, run = line->run;
+    const ptrdiff_t x_step = line->x_step, w_step = line->w_step, w_ahead = line->w_ahead;
+    const pycnn_tap *taps = line->taps;
+    const T *w = line->w;
+    const ptrdiff_t tile_x = pixels * x_step, tile_out = pixels * line->out_step;
+
+    for (; tiles > 0; tiles--, x += tile_x, out += tile_out) {
+        VECTOR sum[TILE_PIXELS][2];
+        UNROLL for (int p = 0; p < pixels; p++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[p][v] = (VECTOR){0};
+        if (sums != NULL) {
+            UNROLL for (int p = 0; p < pixels; p++)
+                UNROLL for (int v = 0; v < vectors; v++)
+                    sum[p][v] = LOAD(sums + (p * vectors + v) * LANES);
+            sums += pixels * vectors * LANES;
+        }
+        for (ptrdiff_t t = 0; t < n_taps; t++) {
+            /* Every fifth pixel has a pointer of its own: one, two, three and four steps from it are
+             * within reach, and everything stays in the integer registers. */
+            const T *xt[3] = {x + taps[t].x};
+            xt[1] = xt[0] + (pixels > 5 ? 5 * x_step : 0);
+            xt[2] = xt[0] + (pixels > 10 ? 10 * x_step : 0);
+            OPAQUE(xt[1]);
+            OPAQUE(xt[2]);
+            const T *wt = w + taps[t].w * w_step;
+            for (ptrdiff_t k = 0; k < run; k++, wt += w_step)
+                NAME(direct_product)(xt, k, x_step, wt, w_ahead, sum, pixels, vectors);
+        }
+        NAME(direct_store)(line, sum, out, pixels, vectors);
+    }
+}
+
+/* A function for each kind of tile. */
+typedef void NAME(direct_function)(const pycnn_line *, const T *x, const T *sums, T *out,
+                                   ptrdiff_t tiles);
+#if TILE_PIXELS > 6
+#define DIRECT_TILES(TILE, v)                                                                      \
+    TILE(1, v) TILE(2, v) TILE(3, v) TILE(4, v) TILE(5, v) TILE(6, v) TILE(7, v) TILE(8, v)        \
+    TILE(9, v) TILE(10, v) TILE(11, v) TILE(12, v) TILE(13, v) TILE(14, v)
+#else
+#define DIRECT_TILES(TILE, v) TILE(1, v) TILE(2, v) TILE(3, v) TILE(4, v) TILE(5, v) TILE(6, v)
+#endif
+#define TILE(pixels, vectors)                                                                      \
+    static __attribute__((noinline)) void NAME(direct_tile_##pixels##x##vectors)(                  \
+        const pycnn_line *line, const T *x, const T *sums, T *out, ptrdiff_t tiles)                \
+    {                                                                                              \
+        NAME(direct_tiles)(line, x, sums, out, tiles, pixels, vectors);                            \
+    }
+DIRECT_TILES(TILE, 1)
+DIRECT_TILES(TILE, 2)
+#undef TILE
+
+/* [vectors - 1][pixels - 1] */
+static NAME(direct_function) *const NAME(direct_functions)[2][TILE_PIXELS] = {
+#define TILE(pixels, vectors)                                                                      \
+    [vectors - 1][pixels - 1] = NAME(direct_tile_##pixels##x##vectors),
+    DIRECT_TILES(TILE, 1) DIRECT_TILES(TILE, 2)
+#undef TILE
+};
+
+/* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
+static void NAME(direct)(const pycnn_line *line)
+{
     const T *x = line->x, *sums = line->sums;
     T *out = line->out;
+    const int vectors = line->n_filters <= LANES ? 1 : 2;
+    NAME(direct_function) *const *functions = NAME(direct_functions)[vectors - 1];
     /* Pixels a multiple of 4 KiB apart share the eight or twelve ways of one set of the L1 cache. */
     const int aliased = line->x_step * (ptrdiff_t)sizeof(T) % 4096 == 0;
     const ptrdiff_t most = TILE_PIXELS > 7 && aliased ? 7 : TILE_PIXELS;
-    ptrdiff_t tiles = (line->n_pixels + most - 1) / most;
-    for (ptrdiff_t left = line->n_pixels; left > 0; tiles--) {
-        const ptrdiff_t pixels = (left + tiles - 1) / tiles;
-        switch (pixels) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        NAME(direct_tile)(line, x, sums, out, n, vectors);                                         \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if TILE_PIXELS > 6
-            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-#endif
-#undef CASE
-        }
-        x += pixels * line->x_step;
-        sums += sums != NULL ? pixels * vectors * LANES : 0;
-        out += pixels * line->out_step;
-        left -= pixels;
-    }
-}
-
-static void NAME(direct)(const pycnn_line *line)
-{
-    if (line->n_filters <= LANES)
-        NAME(direct_line)(line, 1);
-    else
-        NAME(direct_line)(line, 2);
+    const ptrdiff_t tiles = (line->n_pixels - 1) / most + 1;
+    const ptrdiff_t high = line->n_pixels / tiles, higher = line->n_pixels % tiles;
+    const ptrdiff_t first = higher * (high + 1);    /* pixels of the tiles that have one more */
+    if (higher > 0)
+        functions[high](line, x, sums, out, higher);
+    functions[high - 1](line, x + first * line->x_step,
+                        sums == NULL ? NULL : sums + first * vectors * LANES,
+                        out + first * line->out_step, tiles - higher);
 }
 
 /* ---- one vector through a matrix -------------------------------------------------------------- */

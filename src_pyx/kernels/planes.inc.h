@@ -253,8 +253,9 @@ NAME(planes_add)(const T *x, const ptrdiff_t *taps, ptrdiff_t n, const T *w, ptr
         } else {
             VECTOR column[PLANES_VECTORS];
             UNROLL for (int v = 0; v < vectors; v++) {
-                column[v] = LOAD(tap + v * LANES);
-                IN_REGISTER(column[v]);
+                VECTOR loaded = LOAD(tap + v * LANES);
+                IN_REGISTER(loaded);
+                column[v] = loaded;
             }
             UNROLL for (int r = begin; r < end; r++)
                 UNROLL for (int f = 0; f < filters; f++) {
@@ -267,50 +268,19 @@ NAME(planes_add)(const T *x, const ptrdiff_t *taps, ptrdiff_t n, const T *w, ptr
     }
 }
 
-/* What becomes of a sum: max(floor, sum + bias) + zero, which is relu, or the sum with its bias. */
-typedef struct {
-    const T *bias;
-    T floor, zero;
-    T slope;        /* leaky_relu, before that */
-    int leaky;
-} NAME(planes_end);
-
-/* Called, so that what it needs takes no registers from the sums. */
-static __attribute__((noinline)) void
-NAME(planes_leak)(VECTOR *sum, const int n, T slope)
-{
-    for (int i = 0; i < n; i++)
-        sum[i] = NAME(rectify)(sum[i], 1, slope);
-}
-
-static inline __attribute__((always_inline)) VECTOR
-NAME(planes_finish)(VECTOR sum, T bias, VECTOR floor, VECTOR zero)
-{
-    return MAXIMUM(floor, sum + bias) + zero;
-}
-
 static inline __attribute__((always_inline)) void
-NAME(planes_store)(VECTOR (*sum)[PLANES_VECTORS], const T *biases, const NAME(planes_end) *end,
-                   T *out, ptrdiff_t out_step, ptrdiff_t out_plane, const int filters, const int vectors)
+NAME(planes_store)(VECTOR (*y)[PLANES_VECTORS], T *out, ptrdiff_t out_step, ptrdiff_t out_plane,
+                   const int filters, const int vectors)
 {
-    const VECTOR floor = end->floor - (VECTOR){0}, zero = end->zero - (VECTOR){0};
-    T bias[PLANES_FILTERS];
-    UNROLL for (int f = 0; f < filters; f++)
-        bias[f] = biases[f];
-    if (filters > 1 && out_step > 1) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            VECTOR pixels[PLANES_FILTERS];
-            UNROLL for (int f = 0; f < filters; f++)
-                pixels[f] = NAME(planes_finish)(sum[f][v], bias[f], floor, zero);
-            NAME(interleave_vectors)(pixels, filters);
-            UNROLL for (int f = 0; f < filters; f++)
-                STORE(out + (v * filters + f) * LANES, pixels[f]);
-        }
-    } else {
+    UNROLL for (int v = 0; v < vectors; v++) {
+        VECTOR pixels[PLANES_FILTERS];
         UNROLL for (int f = 0; f < filters; f++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                STORE(out + f * out_plane + v * LANES,
-                      NAME(planes_finish)(sum[f][v], bias[f], floor, zero));
+            pixels[f] = y[f][v];
+        const int beside = filters > 1 && out_step > 1;
+        if (beside)
+            NAME(interleave_vectors)(pixels, filters);
+        UNROLL for (int f = 0; f < filters; f++)
+            STORE(out + v * LANES * out_step + (beside ? f * LANES : f * out_plane), pixels[f]);
     }
 }
 
@@ -320,41 +290,42 @@ NAME(planes_store_half)(T *out, VECTOR v, const int half)
     memcpy(out, (const char *)&v + half * sizeof v / 2, sizeof v / 2);
 }
 
-/* The maxima of squares of 2 x 2, of one or two filters. */
+/* The maxima of squares of 2 x 2, of one or two filters.  relu of the largest is the largest relu. */
 static inline __attribute__((always_inline)) void
-NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTORS],
-                  const T *bias, const NAME(planes_end) *end, T *out, ptrdiff_t out_step,
-                  ptrdiff_t out_plane, const int filters, const int vectors)
+NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTORS], int relu,
+                  T *out, ptrdiff_t out_step, ptrdiff_t out_plane, const int filters,
+                  const int vectors)
 {
-    const VECTOR floor = end->floor - (VECTOR){0}, zero = end->zero - (VECTOR){0};
     VECTOR high[PLANES_FILTERS][PLANES_VECTORS];
     UNROLL for (int f = 0; f < filters; f++)
         UNROLL for (int v = 0; v < vectors; v++)
-            high[f][v] = NAME(combine)(upper[f][v] + bias[f], lower[f][v] + bias[f], 0);
-    if (filters == 1) {
-        UNROLL for (int v = 0; v < vectors; v += 2) {
-            const int whole = v + 1 < vectors;
-            VECTOR pixels = NAME(pair_maxima)(high[0][v], high[0][whole ? v + 1 : v], 1, 0);
-            pixels = MAXIMUM(floor, pixels) + zero;
-            if (whole)
-                STORE(out + v / 2 * LANES, pixels);
-            else
-                NAME(planes_store_half)(out + v / 2 * LANES, pixels, 0);
+            high[f][v] = NAME(combine)(upper[f][v], lower[f][v], 0);
+    /* Two vectors give one, of two filters or of neighbouring columns. */
+    UNROLL for (int v = 0; v < vectors; v += filters == 2 ? 1 : 2) {
+        const int whole = filters == 2 || v + 1 < vectors;
+        const VECTOR other = filters == 2 ? high[1][v] : high[0][whole ? v + 1 : v];
+        VECTOR maxima = NAME(pair_maxima)(high[0][v], other, 1);
+        if (relu)
+            maxima = NAME(rectify_sum)(maxima);
+        if (filters == 2 && out_step == 2) {
+            STORE(out + v * LANES, NAME(order_pairs)(maxima, 1, 1));
+            continue;
         }
-    } else if (out_step == 2) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const VECTOR pixels = NAME(pair_maxima)(high[0][v], high[1][v], 1, 1);
-            STORE(out + v * LANES, MAXIMUM(floor, pixels) + zero);
+        maxima = NAME(order_pairs)(maxima, 1, 0);
+        if (filters == 1 && whole) {
+            STORE(out + v * LANES / 2, maxima);
+            continue;
         }
-    } else {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            VECTOR pixels = NAME(pair_maxima)(high[0][v], high[1][v], 1, 0);
-            pixels = MAXIMUM(floor, pixels) + zero;
-            NAME(planes_store_half)(out + v * LANES / 2, pixels, 0);
-            NAME(planes_store_half)(out + v * LANES / 2 + out_plane, pixels, 1);
-        }
+        NAME(planes_store_half)(out + v * LANES / 2, maxima, 0);
+        if (filters == 2)
+            NAME(planes_store_half)(out + v * LANES / 2 + out_plane, maxima, 1);
     }
 }
+
+#define FOR_SUMS                                                                                   \
+    UNROLL for (int r = 0; r < rows; r++)                                                          \
+        UNROLL for (int f = 0; f < filters; f++)                                                   \
+            UNROLL for (int v = 0; v < vectors; v++)
 
 /* `tiles` of `rows` x `filters` x `vectors` sums, side by side from column `at` on; one that would go
  * beyond the row's end ends there instead and repeats bits of the tile before it. */
@@ -368,15 +339,6 @@ NAME(planes_tiles)(const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t t
     const ptrdiff_t n = p->n_taps, w_step = p->w_step, w_row = n * w_step;
     const ptrdiff_t out_row = p->out_row, out_step = p->out_step, out_plane = p->out_plane;
     const ptrdiff_t last = p->n_pixels - vectors * LANES;
-    static const T nothing[PLANES_FILTERS] = {-0.0, -0.0, -0.0, -0.0};
-    const int relu = p->activation == PYCNN_RELU;
-    const NAME(planes_end) finish = {
-        .bias = (const T *)p->bias + first,
-        .floor = relu ? 0 : -(T)__builtin_inf(),
-        .zero = relu ? (T)0 : (T)-0.0,
-        .slope = (T)p->slope,
-        .leaky = p->activation == PYCNN_LEAKY_RELU,
-    };
 
     for (; tiles > 0; tiles--, at += vectors * LANES) {
         const ptrdiff_t column = at < last ? at : last;
@@ -385,10 +347,7 @@ NAME(planes_tiles)(const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t t
         const ptrdiff_t *taps = p->taps;
         OPAQUE(tile_x);
         NAME(planes_sums) sum;
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int f = 0; f < filters; f++)
-                UNROLL for (int v = 0; v < vectors; v++)
-                    sum[r][f][v] = (VECTOR){0};
+        FOR_SUMS sum[r][f][v] = (VECTOR){0};
 
         /* Row i of the image meets row i - r of the window in row r of the outputs: first in fewer
          * rows, then in all, then in fewer. */
@@ -407,34 +366,29 @@ NAME(planes_tiles)(const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t t
             ADD(n, r, rows);
 #undef ADD
 
-        const NAME(planes_end) *end = &finish;
-        OPAQUE(end);    /* the registers are for the sums */
-        const T *bias = end->bias;
-        if (end->leaky) {
-            VECTOR leaky[PLANES_ROWS * PLANES_FILTERS * PLANES_VECTORS];
-            int i = 0;
-            UNROLL for (int r = 0; r < rows; r++)
-                UNROLL for (int f = 0; f < filters; f++)
-                    UNROLL for (int v = 0; v < vectors; v++)
-                        leaky[i++] = sum[r][f][v] + bias[f];
-            NAME(planes_leak)(leaky, i, end->slope);
-            i = 0;
-            UNROLL for (int r = 0; r < rows; r++)
-                UNROLL for (int f = 0; f < filters; f++)
-                    UNROLL for (int v = 0; v < vectors; v++)
-                        sum[r][f][v] = leaky[i++];
-            bias = nothing;
+        const T *bias = (const T *)p->bias + first;
+        FOR_SUMS sum[r][f][v] += bias[f];
+        if (p->activation == PYCNN_LEAKY_RELU) {
+            VECTOR y[PLANES_ROWS * PLANES_FILTERS * PLANES_VECTORS];
+            int i = 0, j = 0;
+            FOR_SUMS y[i++] = sum[r][f][v];
+            NAME(leak)(y, i, p->slope);
+            FOR_SUMS sum[r][f][v] = y[j++];
         }
-        OPAQUE(bias);
-        if (pool)
-            NAME(planes_pool)(sum[0], sum[rows - 1], bias, end, tile_out, out_step, out_plane,
-                              filters, vectors);
-        else
-            UNROLL for (int r = 0; r < rows; r++)
-                NAME(planes_store)(sum[r], bias, end, tile_out + r * out_row, out_step, out_plane,
-                                   filters, vectors);
+        const int relu = p->activation == PYCNN_RELU;
+        if (pool) {
+            NAME(planes_pool)(sum[0], sum[rows - 1], relu, tile_out, out_step, out_plane, filters,
+                              vectors);
+            continue;
+        }
+        if (relu)
+            FOR_SUMS sum[r][f][v] = NAME(rectify_sum)(sum[r][f][v]);
+        UNROLL for (int r = 0; r < rows; r++)
+            NAME(planes_store)(sum[r], tile_out + r * out_row, out_step, out_plane, filters,
+                               vectors);
     }
 }
+#undef FOR_SUMS
 
 /* A function for each kind of tile: in one, the compiler runs out of registers. */
 typedef void NAME(planes_function)(const pycnn_planes *, ptrdiff_t y, ptrdiff_t at, ptrdiff_t tiles,

@@ -98,27 +98,37 @@ INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, cons
     }
 }
 
-/* The maxima of pairs of pixels of a and of b, those of b after those of a, or beside them.  The
- * shuffles that bring the pairs together stay, if they can, within parts of 16 bytes, which costs
- * less; each part then begins with maxima of a and ends with maxima of b, until the last shuffle lays
- * them in order. */
-INLINE VECTOR NAME(pair_maxima)(VECTOR a, VECTOR b, const int channels, const int beside)
+/* Shuffles that bring pairs of pixels together cost less within parts of 16 bytes: of these each one
+ * ends up with maxima of a, then maxima of b. */
+#define PAIR_PART(channels)                                                                        \
+    (2 * (channels) * (int)sizeof(T) > 16 ? 2 * (channels) : 16 / (int)sizeof(T))
+
+INLINE VECTOR NAME(pair_maxima)(VECTOR a, VECTOR b, const int channels)
 {
-    const int part = 2 * channels * sizeof(T) > 16 ? 2 * channels : 16 / (int)sizeof(T);
-    const int half = part / 2, pairs = (int)LANES / 2 / channels;
-    NAME(mask) first, second, place;
+    const int part = PAIR_PART(channels), half = part / 2;
+    NAME(mask) first, second;
     UNROLL for (int i = 0; i < LANES; i++) {
-        const int within = i % half, from_b = i % part / half;
-        first[i] = from_b * LANES + i / part * part + within / channels * 2 * channels
+        const int of_b = i % part / half, within = i % half;
+        first[i] = of_b * LANES + i / part * part + within / channels * 2 * channels
                    + within % channels;
         second[i] = first[i] + channels;
-        const int pixel = i / channels, of_b = beside ? pixel % 2 : pixel / pairs;
-        const int at = (beside ? pixel / 2 : pixel % pairs) * channels + i % channels;
-        place[i] = at / half * part + of_b * half + at % half;
     }
-    const VECTOR maxima = NAME(combine)(SHUFFLE(a, b, first), SHUFFLE(a, b, second), 0);
+    return NAME(combine)(SHUFFLE(a, b, first), SHUFFLE(a, b, second), 0);
+}
+
+/* Lays what `pair_maxima` gives in order: the pixels of b after those of a, or beside them. */
+INLINE VECTOR NAME(order_pairs)(VECTOR maxima, const int channels, const int beside)
+{
+    const int half = PAIR_PART(channels) / 2, pixels = (int)LANES / 2 / channels;
+    NAME(mask) place;
+    UNROLL for (int i = 0; i < LANES; i++) {
+        const int pixel = i / channels, of_b = beside ? pixel % 2 : pixel / pixels;
+        const int at = (beside ? pixel / 2 : pixel % pixels) * channels + i % channels;
+        place[i] = (at / half * 2 + of_b) * half + at % half;
+    }
     return SHUFFLE(maxima, maxima, place);
 }
+#undef PAIR_PART
 
 /* Few channels, two taps side by side, stride 2: the columns of a vector of windows are two vectors.
  * A mean shuffles them apart row by row, to keep the order of its sums.  The last windows may overlap
@@ -154,7 +164,7 @@ INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const i
         if (mean)
             best /= count;
         else
-            best = NAME(pair_maxima)(low, high, channels, 0);
+            best = NAME(order_pairs)(NAME(pair_maxima)(low, high, channels), channels, 0);
         STORE(out + p * channels, best);
     }
     return pixels;
