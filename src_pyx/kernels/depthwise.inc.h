@@ -64,13 +64,11 @@ static void NAME(depthwise_line)(const pycnn_line *line)
 /* ---- rows of an image ------------------------------------------------------------------------ */
 
 /* Adds one row of the image to the sums of the rows of outputs [begin, end), where w0 and w1 are the
- * rows of the filter.  `column` is that of the first tap; at an `edge` it may lie outside, as may
- * others. */
+ * rows of the filter.  `column` is that of the first tap; it may lie outside, as may others. */
 static inline __attribute__((always_inline)) void
 NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrdiff_t column,
                     const T *w0, const T *w1, VECTOR (*sum)[DEPTHWISE_PIXELS], const int begin,
-                    const int end, const int pixels, const int taps, const int stride,
-                    const int edge)
+                    const int end, const int pixels, const int taps, const int stride)
 {
     VECTOR filter[2][5];
     UNROLL for (int r = begin; r < end; r++)
@@ -78,7 +76,7 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
             filter[r][k] = LOAD((r == 0 ? w0 : w1) + k * d->channels);
     x += column * x_step;
     UNROLL for (int j = 0; j < (pixels - 1) * stride + taps; j++, x += x_step)
-        if (!edge || (size_t)(column + j) < (size_t)d->width) {
+        if ((size_t)(column + j) < (size_t)d->width) {
             VECTOR pixel = LOAD(x);
             IN_REGISTER(pixel);
             UNROLL for (int p = 0; p < pixels; p++)
@@ -93,7 +91,7 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
 static inline __attribute__((always_inline)) void
 NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_t x_step,
                      ptrdiff_t column, ptrdiff_t channel, T *out, ptrdiff_t n_rows,
-                     const int pixels, const int taps, const int stride, const int edge)
+                     const int pixels, const int taps, const int stride)
 {
     const pycnn_depthwise copy = *from, *d = &copy;     /* which no store can change */
     const ptrdiff_t w_row = taps * d->channels, second = d->stride_y;
@@ -107,15 +105,15 @@ NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_
     for (; i < shared && i < d->taps_y; i++)
         if (rows[i])
             NAME(depthwise_row)(d, rows[i] + channel, x_step, column, w + i * w_row, NULL, sum, 0, 1,
-                                pixels, taps, stride, edge);
+                                pixels, taps, stride);
     for (; i < d->taps_y; i++)
         if (rows[i])
             NAME(depthwise_row)(d, rows[i] + channel, x_step, column, w + i * w_row,
-                                w + (i - second) * w_row, sum, 0, 2, pixels, taps, stride, edge);
+                                w + (i - second) * w_row, sum, 0, 2, pixels, taps, stride);
     for (i = i < second ? second : i; n_rows == 2 && i < second + d->taps_y; i++)
         if (rows[i])
             NAME(depthwise_row)(d, rows[i] + channel, x_step, column, NULL, w + (i - second) * w_row,
-                                sum, 1, 2, pixels, taps, stride, edge);
+                                sum, 1, 2, pixels, taps, stride);
     out += channel;
     NAME(depthwise_store)(sum[0], (const T *)d->bias + channel, out, d->channels, d->activation,
                           (T)d->slope, pixels);
@@ -124,22 +122,92 @@ NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_
                               d->activation, (T)d->slope, pixels);
 }
 
-/* A function for each kind of tile: in one, the compiler runs out of registers.  Of `wide` tiles those
- * that touch an edge are another kind; single pixels may all be at one. */
-#define TILE(taps, stride, wide, edge)                                                             \
-    static __attribute__((noinline)) void NAME(depthwise_tile_##taps##stride##wide##edge)(         \
+/* The usual tile, all channels of it: 2 rows of DEPTHWISE_PIXELS outputs of square windows and
+ * strides, of whose columns the first `before` or the last `after` are outside.  All is known but
+ * which rows are, so nothing is done but the products. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_square)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step,
+                       ptrdiff_t column, T *out, const int taps, const int stride,
+                       const int before, const int after)
+{
+    enum { PIXELS = DEPTHWISE_PIXELS };
+    const int n_rows = taps + stride, columns = (PIXELS - 1) * stride + taps;
+    const ptrdiff_t channels = d->channels, out_row = d->out_row;
+    const T *weights = d->w, *biases = d->bias, *from[7];
+    UNROLL for (int i = 0; i < n_rows; i++)
+        from[i] = rows[i] ? rows[i] + column * x_step : NULL;
+
+#define FOR_SUMS UNROLL for (int r = 0; r < 2; r++) UNROLL for (int p = 0; p < PIXELS; p++)
+    FOR_CHANNELS(channel, channels) {
+        const T *w = weights + channel;
+        VECTOR sum[2][PIXELS];
+        FOR_SUMS sum[r][p] = (VECTOR){0};
+        UNROLL for (int i = 0; i < n_rows; i++) {
+            if (!from[i])
+                continue;
+            /* Row i of the image meets row i - r*stride of the window in row r of the outputs. */
+            const T *x = from[i] + channel;
+            VECTOR filter[2][5];
+            UNROLL for (int r = 0; r < 2; r++)
+                UNROLL for (int k = 0; k < taps; k++)
+                    if (i >= r * stride && i - r * stride < taps)
+                        filter[r][k] = LOAD(w + ((i - r * stride) * taps + k) * channels);
+            UNROLL for (int j = before; j < columns - after; j++) {
+                VECTOR pixel = LOAD(x + j * x_step);
+                IN_REGISTER(pixel);
+                FOR_SUMS
+                    if (i >= r * stride && i - r * stride < taps && j >= p * stride
+                        && j - p * stride < taps)
+                        sum[r][p] += pixel * filter[r][j - p * stride];
+            }
+        }
+        const VECTOR bias = LOAD(biases + channel);
+        T *to = out + channel;
+        FOR_SUMS sum[r][p] += bias;
+        if (d->activation == PYCNN_RELU)
+            FOR_SUMS sum[r][p] = NAME(rectify_sum)(sum[r][p]);
+        if (d->activation == PYCNN_LEAKY_RELU) {
+            VECTOR y[2 * PIXELS];
+            FOR_SUMS y[r * PIXELS + p] = sum[r][p];
+            NAME(leak)(y, 2 * PIXELS, d->slope);
+            FOR_SUMS sum[r][p] = y[r * PIXELS + p];
+        }
+        FOR_SUMS STORE(to + r * out_row + p * channels, sum[r][p]);
+    }
+#undef FOR_SUMS
+}
+
+typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *rows,
+                                      ptrdiff_t x_step, ptrdiff_t column, T *out, ptrdiff_t n_rows);
+
+/* Single outputs, and tiles of any shape. */
+#define TILE(taps, stride, wide)                                                                   \
+    static __attribute__((noinline)) void NAME(depthwise_tile_##taps##stride##wide)(               \
         const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
         T *out, ptrdiff_t n_rows)                                                                  \
     {                                                                                              \
         FOR_CHANNELS(channel, d->channels)                                                         \
             NAME(depthwise_tile)(d, rows, x_step, column, channel, out, n_rows,                    \
-                                 wide ? DEPTHWISE_PIXELS : 1, taps, stride, edge);                 \
+                                 wide ? DEPTHWISE_PIXELS : 1, taps, stride);                       \
     }
-#define TILES(taps, stride)                                                                        \
-    TILE(taps, stride, 0, 1) TILE(taps, stride, 1, 0) TILE(taps, stride, 1, 1)
-TILES(3, 1) TILES(3, 2) TILES(5, 1) TILES(5, 2)
+/* Square tiles inside, at the left edge and at the right. */
+#define SQUARE(taps, stride, before, after)                                                        \
+    static __attribute__((noinline)) void                                                          \
+    NAME(depthwise_square_##taps##stride##before##after)(                                          \
+        const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
+        T *out, ptrdiff_t n_rows)                                                                  \
+    {                                                                                              \
+        (void)n_rows;                                                                              \
+        NAME(depthwise_square)(d, rows, x_step, column, out, taps, stride,                         \
+                               before ? taps / 2 : 0, after ? taps / 2 : 0);                       \
+    }
+#define KINDS(taps, stride)                                                                        \
+    TILE(taps, stride, 0) TILE(taps, stride, 1)                                                    \
+    SQUARE(taps, stride, 0, 0) SQUARE(taps, stride, 1, 0) SQUARE(taps, stride, 0, 1)
+KINDS(3, 1) KINDS(3, 2) KINDS(5, 1) KINDS(5, 2)
 #undef TILE
-#undef TILES
+#undef SQUARE
+#undef KINDS
 
 /* taps_x is 3 or 5, stride_x 1 or 2, taps_y and stride_y together at most DEPTHWISE_ROWS.
  *
@@ -147,19 +215,25 @@ TILES(3, 1) TILES(3, 2) TILES(5, 1) TILES(5, 2)
  * some bits: the last pair of rows, the last tile of a row, the last vector of channels. */
 static void NAME(depthwise_rows)(const pycnn_depthwise *d)
 {
-    typedef void tile(const pycnn_depthwise *, const T *const *, ptrdiff_t, ptrdiff_t, T *, ptrdiff_t);
-#define TILES(taps, stride)                                                                        \
-    {NAME(depthwise_tile_##taps##stride##01), NAME(depthwise_tile_##taps##stride##01),             \
-     NAME(depthwise_tile_##taps##stride##10), NAME(depthwise_tile_##taps##stride##11)}
-    static tile *const all_tiles[2][2][4] = {{TILES(3, 1), TILES(3, 2)}, {TILES(5, 1), TILES(5, 2)}};
-#undef TILES
-    tile *const *tiles = all_tiles[d->taps_x == 5][d->stride_x == 2];
+    enum { SINGLE, WIDE, INSIDE, LEFT, RIGHT };
+#define KINDS(taps, stride)                                                                        \
+    {[SINGLE] = NAME(depthwise_tile_##taps##stride##0),                                            \
+     [WIDE] = NAME(depthwise_tile_##taps##stride##1),                                              \
+     [INSIDE] = NAME(depthwise_square_##taps##stride##00),                                         \
+     [LEFT] = NAME(depthwise_square_##taps##stride##10),                                           \
+     [RIGHT] = NAME(depthwise_square_##taps##stride##01)}
+    static NAME(depthwise_function) *const functions[2][2][5] = {{KINDS(3, 1), KINDS(3, 2)},
+                                                                 {KINDS(5, 1), KINDS(5, 2)}};
+#undef KINDS
+    NAME(depthwise_function) *const *kinds = functions[d->taps_x == 5][d->stride_x == 2];
     const ptrdiff_t held = d->taps_y + d->stride_y;
     const ptrdiff_t x_step = d->ring ? d->channels + LANES : d->channels;
     const ptrdiff_t n_rows = d->end_row - d->first_row < 2 ? 1 : 2;
     const ptrdiff_t columns = d->end_column - d->first_column;
     const ptrdiff_t wide = columns >= DEPTHWISE_PIXELS ? DEPTHWISE_PIXELS : 1;
     const ptrdiff_t reach = (wide - 1) * d->stride_x + d->taps_x;
+    const int square = wide > 1 && n_rows == 2 && d->taps_y == d->taps_x
+                       && d->stride_y == d->stride_x;
     const T *rows[DEPTHWISE_ROWS];
     ptrdiff_t copied = 0;
 
@@ -188,8 +262,16 @@ static void NAME(depthwise_rows)(const pycnn_depthwise *d)
              * none at all. */
             ptrdiff_t column = (d->first_column + at) * d->stride_x - d->left;
             column = column < -reach ? -reach : column;
-            const int edge = column < 0 || column + reach > d->width;
-            tiles[(wide > 1) * 2 + edge](d, rows, x_step, column, out + at * d->channels, n_rows);
+            const ptrdiff_t before = column < 0 ? -column : 0;
+            const ptrdiff_t after = column + reach > d->width ? column + reach - d->width : 0;
+            int kind = wide > 1 ? WIDE : SINGLE;
+            if (square && before + after == 0)
+                kind = INSIDE;
+            else if (square && before == d->taps_x / 2 && after == 0)
+                kind = LEFT;
+            else if (square && after == d->taps_x / 2 && before == 0)
+                kind = RIGHT;
+            kinds[kind](d, rows, x_step, column, out + at * d->channels, n_rows);
         }
     }
 }
