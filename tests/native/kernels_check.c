@@ -197,12 +197,16 @@ static void check_rows(const pycnn_kernels *kernels, pycnn_depthwise d, const ch
 static void check_depthwise(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
-    for (int n = 0; n < 400; n++) {
+    for (int n = 0; n < 1200; n++) {
         pycnn_depthwise d = {.slope = 0.5, .activation = n % 3};
         d.taps_x = n % 2 ? 3 : 5;
         d.stride_x = 1 + n / 2 % 2;
         d.taps_y = 1 + rand() % 5;
         d.stride_y = 1 + rand() % (DEPTHWISE_ROWS - d.taps_y);
+        if (rand() % 2) {
+            d.taps_y = d.taps_x;
+            d.stride_y = d.stride_x;
+        }
         d.ring = n % 5 == 0 ? ring : NULL;
         d.channels = kernels->lanes + rand() % 40;
         d.height = 1 + rand() % 12;
