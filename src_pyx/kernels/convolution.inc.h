@@ -50,11 +50,24 @@ static __attribute__((noinline)) void
 NAME(direct_store_rest)(const pycnn_line *line, VECTOR *y, T *out, const int pixels,
                         const int vectors)
 {
+    const ptrdiff_t n = line->n_filters, out_step = line->out_step;
     if (line->activation != PYCNN_LINEAR)
         for (int i = 0; i < pixels * vectors; i++)
             y[i] = NAME(activate)(y[i], line->activation, (T)line->slope);
-    for (int p = 0; p < pixels; p++)
-        memcpy(out + p * line->out_step, y + p * vectors, (size_t)line->n_filters * sizeof(T));
+    for (int p = 0; p < pixels; p++, y += vectors, out += out_step) {
+        const T *from = (const T *)y;
+        T *to = out;
+        if (n >= LANES)
+            STORE(to, y[0]);
+        if (n == 2 * LANES)
+            STORE(to + LANES, y[1]);
+        ptrdiff_t at = n / LANES * LANES;
+        UNROLL for (int size = LANES / 2; size > 0; size /= 2)
+            if (n & size) {     /* a number of bytes that is known is one load and one store */
+                memcpy(to + at, from + at, (size_t)size * sizeof(T));
+                at += size;
+            }
+    }
 }
 
 static inline __attribute__((always_inline)) void
