@@ -58,13 +58,14 @@ cdef bint planes_fit(const Geometry *g) noexcept nogil:
     """Whether there are few enough filters, and room for a row of a block.
 
     direct leaves lanes empty where there are fewer than fill a vector; where registers are few, its
-    tiles of one vector also wait for each other, so that splitting a few planes pays sooner.
+    tiles of one vector also wait for each other, so that splitting a few planes pays sooner, and
+    for some more than fill one.
     """
     cdef Py_ssize_t lanes = g.kernels.lanes
     if planes_columns(g) < lanes:
         return False
     return g.oc <= lanes // 2 or (
-        g.oc <= lanes and g.kernels.direct_pixels < 8 and n_planes(g) <= FEW_PLANES)
+        4 * g.oc <= 5 * lanes and g.kernels.direct_pixels < 8 and n_planes(g) <= FEW_PLANES)
 
 
 cdef bint planes_pool_squares(const Geometry *g) noexcept nogil:

@@ -217,11 +217,7 @@ static void NAME(interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n
         CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #undef CASE
     }
-    const T *from = planes;
-    T *pixel = out;
-    for (ptrdiff_t j = 0; j < n_columns; j++)
-        for (ptrdiff_t e = 0; e < n_planes; e++)
-            *pixel++ = from[e * plane_step + j];
+    NAME(transpose)(planes, plane_step, n_planes, n_columns, out, n_planes);
 }
 
 /* ---- convolution ------------------------------------------------------------------------------ */
