@@ -9,7 +9,7 @@ cimport numpy as cnp
 from libc.string cimport memcpy, memset
 
 from pycnn._conv cimport carray
-from pycnn._driver cimport workers_for
+from pycnn._driver cimport copy_bias, workers_for
 from pycnn._engine cimport (
     DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
     parallel, pycnn_line, pycnn_tap, type_index,
@@ -163,11 +163,9 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
         own = <char *> aligned_alloc(n_bytes)
         if own is NULL:
             return NO_MEMORY
-    if bias is NULL or d.width > d.n_out:
-        memset(own, 0, bias_bytes(d))
-        if bias is not NULL:
-            memcpy(own, bias, d.n_out * d.itemsize)
-        bias = own
+    memset(own, 0, bias_bytes(d))
+    if bias is not NULL:
+        copy_bias(d.itemsize, bias, d.n_out, own)
     tap.x = tap.w = 0
     job.sums = own + bias_bytes(d)
     job.line.taps = &tap
@@ -182,7 +180,7 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
     job.line.slope = slope
     job.line.x = x
     job.line.w = weights
-    job.line.bias = bias
+    job.line.bias = own
     job.line.out = out
     job.line.sums = NULL
     parallel(job.column_tasks * ((d.n - 1) // job.vectors + 1), dense_task, &job, job.workers)

@@ -109,12 +109,12 @@ cdef inline Py_ssize_t bias_bytes(const Geometry *g) noexcept nogil:
 cdef void start_call(const Geometry *g, const Weights *weights, const char *bias, int activation,
                      double slope, char *padded_bias, Call *call) noexcept nogil:
     """Fills in `call`; the bias gets the packed filters' empty lanes, zeros when there is none."""
+    cdef Py_ssize_t group
     memset(padded_bias, 0, g.groups * g.group_lanes * g.itemsize)
     if bias is not NULL:
-        if g.itemsize == 4:
-            pad_bias[float](g, <const float *> bias, <float *> padded_bias)
-        else:
-            pad_bias[double](g, <const double *> bias, <double *> padded_bias)
+        for group in range(g.groups):
+            copy_bias(g.itemsize, bias + group * g.group_oc * g.itemsize, g.group_oc,
+                      padded_bias + group * g.group_lanes * g.itemsize)
     call.filters = weights.data
     call.amx = &weights.amx
     call.bias = padded_bias
@@ -122,12 +122,18 @@ cdef void start_call(const Geometry *g, const Weights *weights, const char *bias
     call.slope = slope
 
 
-cdef void pad_bias(const Geometry *g, const floating *bias, floating *padded) noexcept nogil:
+cdef void copy_bias(Py_ssize_t itemsize, const char *bias, Py_ssize_t n, char *out) noexcept nogil:
     """Without -0, so that no sum with its bias is one, and relu is a maximum alone."""
-    cdef Py_ssize_t group, f
-    for group in range(g.groups):
-        for f in range(g.group_oc):
-            padded[group * g.group_lanes + f] = bias[group * g.group_oc + f] + 0
+    if itemsize == 4:
+        add_zero[float](<const float *> bias, n, <float *> out)
+    else:
+        add_zero[double](<const double *> bias, n, <double *> out)
+
+
+cdef inline void add_zero(const floating *x, Py_ssize_t n, floating *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = x[i] + 0
 
 
 cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil:

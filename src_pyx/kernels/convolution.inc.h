@@ -11,7 +11,7 @@
  *
  * direct is bound by the multiply-add ports: TILE_PIXELS x 2 accumulators, two filter vectors and one
  * broadcast stay in registers, so each product costs one multiply-add and half a broadcast load.
- * multiply is bound by reading the matrix once.
+ * multiply is bound by reading the matrix once, from whatever cache holds it.
  */
 
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
@@ -196,6 +196,9 @@ static void NAME(direct)(const pycnn_line *line)
 
 /* ---- one vector through a matrix -------------------------------------------------------------- */
 
+#define MULTIPLY_VECTORS 12
+#define MULTIPLY_BYTES (256 * 1024)
+
 /* Adds `rows` rows of the matrix to the sums of `vectors` vectors in `out`, or starts them. */
 static inline __attribute__((always_inline)) void
 NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, T *out, int start, const int rows,
@@ -233,23 +236,74 @@ NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
     }
 }
 
-/* Whole rows, so that the matrix is read from front to back; run > 0. */
+/* `vectors` vectors of outputs, all rows, with the sums in registers; the last one is `last` outputs
+ * behind the first and may overlap the one before. */
+static inline __attribute__((always_inline)) void
+NAME(multiply_columns)(const pycnn_line *line, ptrdiff_t f, ptrdiff_t last, const int vectors)
+{
+    const T *x = line->x, *w = (const T *)line->w + f, *bias = (const T *)line->bias + f;
+    const ptrdiff_t w_step = line->w_step, run = line->run;
+    T *out = (T *)line->out + f;
+    VECTOR sum[MULTIPLY_VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++)
+        sum[v] = (VECTOR){0};
+    for (ptrdiff_t k = 0; k < run; k++, w += w_step)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] += x[k] * LOAD(w + (v < vectors - 1 ? v * LANES : last));
+    UNROLL for (int v = 0; v < vectors; v++) {
+        const ptrdiff_t at = v < vectors - 1 ? v * LANES : last;
+        STORE(out + at, NAME(activate)(sum[v] + LOAD(bias + at), line->activation,
+                                       (T)line->slope));
+    }
+}
+
+#define MULTIPLY_KINDS(KIND)                                                                       \
+    KIND(1) KIND(2) KIND(3) KIND(4) KIND(5) KIND(6) KIND(7) KIND(8) KIND(9) KIND(10) KIND(11) KIND(12)
+#define KIND(vectors)                                                                              \
+    static __attribute__((noinline)) void NAME(multiply_##vectors)(const pycnn_line *line,         \
+                                                                   ptrdiff_t f, ptrdiff_t last)    \
+    {                                                                                              \
+        NAME(multiply_columns)(line, f, last, vectors);                                            \
+    }
+MULTIPLY_KINDS(KIND)
+#undef KIND
+
+/* run > 0.  A matrix that the second-level cache holds is read column by column, as wide as there are
+ * registers for sums; any other by whole rows, from front to back. */
 static void NAME(multiply)(const pycnn_line *line)
 {
+#define KIND(vectors) NAME(multiply_##vectors),
+    static void (*const kinds[MULTIPLY_VECTORS])(const pycnn_line *, ptrdiff_t, ptrdiff_t) = {
+        MULTIPLY_KINDS(KIND)};
+#undef KIND
+    const ptrdiff_t n = line->n_filters;
     const T *bias = line->bias;
     T *out = line->out;
     ptrdiff_t k = 0, f = 0;
+    if (n >= LANES && line->run <= MULTIPLY_BYTES / (ptrdiff_t)sizeof(T) / n) {
+        for (ptrdiff_t left = (n - 1) / LANES + 1; left > 0;) {
+            const ptrdiff_t panels = (left - 1) / MULTIPLY_VECTORS + 1;
+            const ptrdiff_t vectors = (left - 1) / panels + 1, end = n - f - LANES;
+            kinds[vectors - 1](line, f, end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES);
+            f += vectors * LANES;
+            left -= vectors;
+        }
+        return;
+    }
     for (; k + 8 <= line->run; k += 8)
         NAME(multiply_rows)(line, k, 8);
     for (; k < line->run; k++)
         NAME(multiply_rows)(line, k, 1);
-    for (; f + LANES <= line->n_filters; f += LANES)
+    for (; f + LANES <= n; f += LANES)
         STORE(out + f, NAME(activate)(LOAD(out + f) + LOAD(bias + f), line->activation,
                                       (T)line->slope));
-    for (; f < line->n_filters; f++) {
+    for (; f < n; f++) {
         const T y = out[f] + bias[f];
         out[f] = line->activation == PYCNN_LINEAR
                      ? y
                      : NAME(rectify_one)(y, line->activation == PYCNN_LEAKY_RELU, (T)line->slope);
     }
 }
+#undef MULTIPLY_KINDS
+#undef MULTIPLY_VECTORS
+#undef MULTIPLY_BYTES

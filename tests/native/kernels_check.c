@@ -146,6 +146,31 @@ static void check_planes(const pycnn_level *level, int type)
     }
 }
 
+/* One vector through a matrix: small, by columns, or large, by rows, which may overlap here. */
+static void check_multiply(const pycnn_level *level, int type)
+{
+    const pycnn_kernels *kernels = &level->kernels[type];
+    for (int n = 0; n < 300; n++) {
+        pycnn_line line = {.slope = 0.5, .activation = n % 3, .n_pixels = 1};
+        line.n_filters = 1 + rand() % (20 * kernels->lanes);
+        line.run = n % 4 ? 1 + rand() % 100 : 70000 / (line.n_filters + 1) + rand() % 100;
+        line.w_step = n % 4 ? line.n_filters + rand() % 3 : rand() % 2;
+        clear();
+        for (ptrdiff_t f = 0; f < line.n_filters; f++) {
+            double sum = bias[f];
+            for (ptrdiff_t k = 0; k < line.run; k++)
+                sum += x[k] * w[k * line.w_step + f];
+            expected[f] = activate(sum, line.activation, line.slope);
+        }
+        line.x = x_data;
+        line.w = w_data;
+        line.bias = bias_data;
+        line.out = out;
+        kernels->multiply(&line);
+        compare(level->name, 'm', line.n_filters, line.run, line.w_step);
+    }
+}
+
 /* split and interleave are each other's inverse. */
 static void check_transpositions(const pycnn_level *level, int type)
 {
@@ -271,6 +296,7 @@ int main(void)
             store(bias_data, bias);
             check_lines(&pycnn_levels[i], type);
             check_planes(&pycnn_levels[i], type);
+            check_multiply(&pycnn_levels[i], type);
             check_transpositions(&pycnn_levels[i], type);
             check_depthwise(&pycnn_levels[i], type);
         }
