@@ -16,9 +16,7 @@ from pycnn._engine cimport (
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
-from pycnn._planes cimport (
-    planes_bytes, planes_columns, planes_rectangle, planes_taps_bytes,
-)
+from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
 # Rows that are copied together stay in the second-level cache; longer ones are read in place.
@@ -101,25 +99,6 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
             g.kernels.direct(&line)
 
 
-cdef void direct_planes(const Geometry *g, const Call *call, const Block *block,
-                        const Rectangle *r, char *out, Py_ssize_t out_row_step,
-                        Py_ssize_t out_plane_step, pycnn_tap *taps, char *line) noexcept nogil:
-    """direct_rectangle into planes, by way of a line of `planes_columns` pixels."""
-    cdef Rectangle part = r[0]
-    cdef Py_ssize_t y, x, n
-    part.y.first, part.y.last = 0, 1
-    part.x.first = 0
-    for y in range(r.y.last - r.y.first):
-        x = 0
-        while x < r.x.last - r.x.first:
-            n = part.x.last = min(planes_columns(g), r.x.last - r.x.first - x)
-            part.origin = r.origin + (y * r.y_step + x * r.x_step) * g.itemsize
-            direct_rectangle(g, call, block, &part, line, 0, taps)
-            g.kernels.split(line, g.oc, n * g.oc, out + (y * out_row_step + x) * g.itemsize,
-                            out_plane_step)
-            x += n
-
-
 cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectangle *r, char *out,
                               Py_ssize_t out_row_step, pycnn_tap *taps) noexcept nogil:
     cdef pycnn_line line
@@ -199,12 +178,11 @@ cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexce
 
 cdef bint conv_block(
     const Geometry *g, const Call *call, const char *image, const Block *block, char *out,
-    Py_ssize_t out_row_step, Py_ssize_t out_plane_step, bint pool, char *scratch,
+    Py_ssize_t out_row_step, bint pool, char *scratch,
 ) noexcept nogil:
     """One block of one image; `out` is its first pixel. True when it must be computed directly.
 
-    The planes algorithm alone can also leave each filter's result in a plane of its own, where
-    `out_plane_step` is not 0, and pool what `planes_pool_squares` says.
+    The planes algorithm alone can also pool, what `planes_pool_squares` says.
     """
     cdef Span rows, columns
     cdef Rectangle r
@@ -226,17 +204,13 @@ cdef bint conv_block(
                 continue
             r = rectangle(g, image, &rows, &columns)
             target = out + ((rows.first - block.top) * out_row_step
-                            + (columns.first - block.left) * (1 if out_plane_step else g.oc)
-                            ) * g.itemsize
+                            + (columns.first - block.left) * g.oc) * g.itemsize
             if g.algorithm == DEPTHWISE:
                 depthwise_rectangle(g, call, &r, target, out_row_step, taps)
             elif (g.algorithm == PLANES and r.y.tap_first < r.y.tap_last
                   and columns.last - columns.first >= g.kernels.lanes):
-                planes_rectangle(g, call, &r, target, out_row_step, out_plane_step, pool,
-                                 <Py_ssize_t *> scratch, scratch + taps_bytes(g))
-            elif out_plane_step:
-                direct_planes(g, call, block, &r, target, out_row_step, out_plane_step, taps,
-                              scratch + taps_bytes(g))
+                planes_rectangle(g, call, &r, target, out_row_step, pool, <Py_ssize_t *> scratch,
+                                 scratch + taps_bytes(g))
             else:
                 direct_rectangle(g, call, block, &r, target, out_row_step, taps)
     return False

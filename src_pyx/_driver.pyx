@@ -253,4 +253,4 @@ cdef void conv_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     job.unsafe[task] = conv_block(
         g, &job.call, job.x + image * g.y.size * g.x.size * g.ic * g.itemsize, &block,
         job.out + (image * g.y.out + block.top) * g.x.out * g.oc * g.itemsize, g.x.out * g.oc,
-        0, False, job.scratch + worker * job.scratch_bytes)
+        False, job.scratch + worker * job.scratch_bytes)

@@ -16,6 +16,8 @@ from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle
 # One block's planes stay in the L2 cache; its rows should pay for the rows shared with the next.
 cdef Py_ssize_t BLOCK_BYTES = 256 * 1024
 cdef Py_ssize_t BLOCK_ROWS = 32
+# What results laid beside each other afterwards should take of the caches.
+cdef Py_ssize_t RESULT_BYTES = 64 * 1024
 # So many are split by shuffles.
 cdef Py_ssize_t FEW_PLANES = 8
 
@@ -89,12 +91,17 @@ cdef inline Py_ssize_t weights_bytes(const Geometry *g) noexcept nogil:
     return g.products * g.group_lanes * g.itemsize if g.x.n_spans > 1 else 0
 
 
+cdef inline Py_ssize_t result_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil:
+    """Output rows that are computed before they are laid beside each other, an even number."""
+    return max(2, RESULT_BYTES // (columns * g.oc * g.itemsize) & ~1)
+
+
 cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
-    """Scratch: the input planes of one block, the result planes of one output row, filters."""
+    """Scratch: the input planes of one block, the result planes of some output rows, filters."""
     cdef Py_ssize_t columns = planes_columns(g)
     cdef Py_ssize_t rows = (block_rows(g, columns) - 1) * g.y.stride + window_rows(g)
-    return (((columns + reach(g)) * rows * n_planes(g) + columns * g.oc) * g.itemsize
-            + weights_bytes(g))
+    return (((columns + reach(g)) * rows * n_planes(g) + result_rows(g, columns) * columns * g.oc)
+            * g.itemsize + weights_bytes(g))
 
 
 cdef void list_taps(const Geometry *g, const Rectangle *r, Py_ssize_t n_rows, Py_ssize_t row_step,
@@ -126,21 +133,22 @@ cdef const char *cut_filters(const Geometry *g, const Call *call, const Rectangl
 
 cdef void planes_rectangle(
     const Geometry *g, const Call *call, const Rectangle *r, char *out, Py_ssize_t out_row_step,
-    Py_ssize_t out_plane_step, bint pool, Py_ssize_t *taps, char *scratch,
+    bint pool, Py_ssize_t *taps, char *scratch,
 ) noexcept nogil:
-    """At least `lanes` columns; `out` is the first pixel, of planes where they have a step.
+    """At least `lanes` columns; `out` is the first pixel.
 
     With `pool`, which `planes_pool_squares` allows, each 2 x 2 outputs leave their maximum alone.
     """
     cdef pycnn_planes p
-    cdef bint copy = n_planes(g) > 1, planar = out_plane_step > 0
-    # More filters than the kernel can lay beside each other go by way of planes, row by row.
-    cdef bint detour = not planar and g.oc > (PLANES_POOL_FILTERS if pool else PLANES_FILTERS)
+    cdef bint copy = n_planes(g) > 1
+    # More filters than the kernel can lay beside each other go by way of planes, some rows at a time.
+    cdef bint detour = g.oc > (PLANES_POOL_FILTERS if pool else PLANES_FILTERS)
     cdef Py_ssize_t square = 2 if pool else 1
     cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef Py_ssize_t in_row = g.x.size * g.ic, row_step, plane_step
-    cdef Py_ssize_t y, x, i, n, n_rows, in_rows
+    cdef Py_ssize_t some = min(rows, result_rows(g, columns)), line = columns // square
+    cdef Py_ssize_t y, x, i, j, n, n_rows, in_rows
     cdef Py_ssize_t window_y = (r.y.tap_last - r.y.tap_first - 1) * g.y.dilation + 1
     cdef Py_ssize_t window_x = (r.x.tap_last - r.x.tap_first - 1) * g.x.dilation + 1
     cdef const char *origin
@@ -154,7 +162,8 @@ cdef void planes_rectangle(
     p.share_rows = height > 1 and g.y.stride == g.y.dilation
     list_taps(g, r, p.taps_y + (PLANES_ROWS - 1 if p.share_rows else 0), row_step, plane_step, taps)
     p.taps = taps
-    p.w = cut_filters(g, call, r, results + columns * g.oc * g.itemsize)
+    p.w = cut_filters(g, call, r,
+                      results + result_rows(g, columns) * columns * g.oc * g.itemsize)
     p.w_step = g.group_lanes
     p.bias = call.bias
     p.activation = call.activation
@@ -163,9 +172,9 @@ cdef void planes_rectangle(
     p.n_filters = g.oc
     # What is never taken may be any number.
     p.x_row = g.y.stride * row_step if height > 1 else 0
-    p.out_row = out_row_step
-    p.out_step = 1 if planar or detour else g.oc
-    p.out_plane = out_plane_step if planar else columns if detour else 1
+    p.out_row = line if detour else out_row_step
+    p.out_step = 1 if detour else g.oc
+    p.out_plane = some // square * line if detour else 1
     y = 0
     while y < height:
         n_rows = min(rows, height - y)
@@ -185,19 +194,17 @@ cdef void planes_rectangle(
                                     ((n - 1) * g.x.stride + window_x) * g.ic,
                                     scratch + i * row_step * g.itemsize, plane_step)
             p.n_pixels = n
-            target = out + (y // square * out_row_step
-                            + x // square * (1 if planar else g.oc)) * g.itemsize
-            if detour:
-                p.n_rows = square
-                p.out = results
-                for i in range(n_rows // square):
-                    g.kernels.planes(&p)
-                    g.kernels.interleave(results, g.oc, n // square, target, columns)
-                    target += out_row_step * g.itemsize
-                    p.x = <const char *> p.x + square * p.x_row * g.itemsize
-            else:
-                p.n_rows = n_rows
-                p.out = target
+            target = out + (y // square * out_row_step + x // square * g.oc) * g.itemsize
+            p.out = results if detour else target
+            i = 0
+            while i < n_rows:
+                p.n_rows = min(some, n_rows - i) if detour else n_rows
                 g.kernels.planes(&p)
+                for j in range(p.n_rows // square if detour else 0):
+                    g.kernels.interleave(results + j * line * g.itemsize, g.oc, n // square, target,
+                                         p.out_plane)
+                    target += out_row_step * g.itemsize
+                p.x = <const char *> p.x + p.n_rows * p.x_row * g.itemsize
+                i += p.n_rows
             x += n
         y += n_rows

@@ -5,9 +5,8 @@ A block of pooled pixels is made from a band of convolution rows that never leav
     out[n, py, px, f] = pool over the window's conv[n, py*sh + i, px*sw + j, f]
 
 All blocks are of one size: the last one in a row or column steps back over its neighbour. What two
-blocks share is computed twice, with the same bits. For a maximum, the planes algorithm leaves a
-plane for each filter; these are pooled one by one and interleaved last. Maxima of 2 x 2 whole
-windows its kernel takes itself: then nothing but they is stored. A block begins with a
+blocks share is computed twice, with the same bits. Maxima of 2 x 2 whole windows the kernel of the
+planes algorithm takes itself: then nothing but they is stored. A block begins with a
 whole tile (winograd). An algorithm that hands images back (amx, winograd) must see all of an
 image, or its bits would depend on the pool: the last block then takes in the pixels that no window
 covers.
@@ -17,11 +16,8 @@ from pycnn._axis cimport Axis
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._conv cimport execute
 from pycnn._driver cimport Job, Plan, workers_for
-from pycnn._engine cimport (
-    PYCNN_f32, PYCNN_f64, PYCNN_RELU, PYCNN_u32, PYCNN_u64, check, kernels_of,
-    pycnn_windows,
-)
-from pycnn._geometry cimport PLANES, Block, Geometry, hands_back
+from pycnn._engine cimport PYCNN_f32, PYCNN_f64, check
+from pycnn._geometry cimport Block, Geometry, hands_back
 from pycnn._planes cimport planes_pool_squares
 from pycnn._pool cimport Pooling, free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
 
@@ -76,8 +72,7 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     s.pooled = (not mean and s.y.kernel == s.y.stride == s.x.kernel == s.x.stride == 2
                 and planes_pool_squares(g) and 2 * s.x.block >= g.kernels.lanes)
     s.pool.n, s.pool.itemsize = 1, g.itemsize
-    # The order of a mean's sums depends on the channels: it shall be that of the layers alone.
-    s.pool.channels = 1 if g.algorithm == PLANES and not mean else g.oc
+    s.pool.channels = g.oc
     s.pool.mean = mean
     s.pool.count_padding = False
     pool_axis(&s.pool.y, &s.y)
@@ -107,25 +102,11 @@ cdef bint stage_fits(const Stage *s) noexcept nogil:
 # ---- tasks --------------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t band_bytes(const Stage *s) noexcept nogil:
-    """A block's convolution. The pool may look at whole rows from `before` pixels on, and at the
-    two vectors that `pitch` outputs come from."""
+    """A block's convolution; the pool may look at whole rows from `before` pixels on."""
     cdef const Geometry *g = s.plan.geometry
     if s.pooled:
         return 0
-    return (((s.y.room * s.x.room + g.tile - 1) * g.oc + 2 * g.kernels.lanes) * g.itemsize
-            + 63) & ~63
-
-
-cdef inline Py_ssize_t pitch(const Stage *s) noexcept nogil:
-    """Numbers from one plane's pooled row to the next: whole vectors, without a tail."""
-    cdef Py_ssize_t lanes = s.plan.geometry.kernels.lanes
-    return (s.x.block + lanes - 1) // lanes * lanes
-
-
-cdef inline Py_ssize_t pooled_bytes(const Stage *s) noexcept nogil:
-    """A pooled row in planes."""
-    cdef const Geometry *g = s.plan.geometry
-    return (pitch(s) * g.oc * g.itemsize + 63) & ~63
+    return ((s.y.room * s.x.room + g.tile - 1) * g.oc * g.itemsize + 63) & ~63
 
 
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:
@@ -139,7 +120,7 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     # Blocks are `band` columns wide, or the last one `room`.
     job.scratch_bytes = (band_bytes(s) + max(
         conv_scratch_bytes(g, s.x.band), conv_scratch_bytes(g, s.x.room),
-        pooled_bytes(s) + pool_scratch_bytes(&s.pool)) + 63) & ~63
+        pool_scratch_bytes(&s.pool)) + 63) & ~63
 
 
 cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
@@ -151,61 +132,26 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef Py_ssize_t row = task // s.x.n_blocks % s.y.n_blocks, column = task % s.x.n_blocks
     cdef Py_ssize_t y = min(row * s.y.block, s.y.out - s.y.block)
     cdef Py_ssize_t x = min(column * s.x.block, s.x.out - s.x.block)
-    cdef Py_ssize_t above, before, i, f
-    cdef Py_ssize_t pixel = s.pool.channels * g.itemsize, row_bytes = s.x.room * pixel
-    cdef Py_ssize_t plane = s.y.room * s.x.room if s.pool.channels < g.oc else 0
-    cdef Py_ssize_t step = pitch(s)
+    cdef Py_ssize_t above, before, i
+    cdef Py_ssize_t pixel = g.oc * g.itemsize
     cdef char *band = job.scratch + worker * job.scratch_bytes
     cdef char *rest = band + band_bytes(s)
-    cdef char *detour = rest + pooled_bytes(s)
-    cdef char *out = job.out + ((image * s.y.out + y) * s.x.out + x) * g.oc * g.itemsize
-    cdef const char *pixels = job.x + image * g.y.size * g.x.size * g.ic * g.itemsize
-    cdef Py_ssize_t out_row = s.x.out * g.oc
+    cdef char *out = job.out + ((image * s.y.out + y) * s.x.out + x) * pixel
+    cdef const char *origin = job.x + image * g.y.size * g.x.size * g.ic * g.itemsize
     cdef Block block
-    cdef Pooling pool = s.pool
     above = take(&s.y, row, g.tile, &block.top, &block.bottom)
     before = take(&s.x, column, g.tile, &block.left, &block.right)
     block.first_panel, block.last_panel = 0, g.panels
     if s.pooled:
-        conv_block(g, &job.call, pixels, &block, out, out_row, 0, True, rest)
+        conv_block(g, &job.call, origin, &block, out, s.x.out * g.oc, True, rest)
         return
-    job.unsafe[task] = conv_block(g, &job.call, pixels, &block, band, s.x.room * pool.channels,
-                                  plane, False, rest)
+    job.unsafe[task] = conv_block(g, &job.call, origin, &block, band, s.x.room * g.oc, False, rest)
     if job.unsafe[task]:
         return
-    if job.call.activation == PYCNN_RELU and not pool.mean:
-        # What relu leaves, +0 to infinity and NaN, is in the order of its bits, NaN above all: the
-        # maximum of whole numbers needs no care for NaN.
-        pool.kernels = kernels_of(PYCNN_u32 if g.itemsize == 4 else PYCNN_u64)
-    band += above * row_bytes + before * pixel
+    band += (above * s.x.room + before) * pixel
     for i in range(s.y.block):
-        if plane == 0:
-            pool_rows(&pool, band, 0, i, i + 1, out, rest)
-        else:
-            for f in range(g.oc):
-                pool_plane_row(s, &pool, band + f * plane * g.itemsize, i,
-                               rest + f * step * g.itemsize, step, detour)
-            g.kernels.interleave(rest, g.oc, s.x.block, out, step)
-        out += out_row * g.itemsize
-
-
-cdef inline void pool_plane_row(const Stage *s, const Pooling *pool, const char *plane,
-                                Py_ssize_t i, char *out, Py_ssize_t room,
-                                char *scratch) noexcept nogil:
-    """Row `i` of a block's maximum, in `room` numbers; without detours where the kernel alone has
-    the fastest way."""
-    cdef pycnn_windows w
-    if pool.spread or pool.two_passes or pool.fold:
-        pool_rows(pool, plane, 0, i, i + 1, out, scratch)
-        return
-    w.x = plane + i * s.y.stride * s.x.room * pool.itemsize
-    w.out = out
-    w.rows, w.row_step = s.y.kernel, s.x.room
-    w.taps, w.tap_step = s.x.kernel, 1
-    w.pixels = room if s.x.kernel == s.x.stride == 2 else s.x.block
-    w.pixel_step = s.x.stride
-    w.channels = 1
-    pool.kernels.max_windows(&w)
+        pool_rows(&s.pool, band, 0, i, i + 1, out, rest)
+        out += s.x.out * pixel
 
 
 # ---- the call from Python -----------------------------------------------------------------------
