@@ -183,13 +183,17 @@ INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
             CASE(1) CASE(2) CASE(4) CASE(8)
 #undef CASE
         }
-    const T *x = (const T *)w->x + p * w->pixel_step;
+    const ptrdiff_t pixels = w->pixels, pixel_step = w->pixel_step;
+    const T *x = (const T *)w->x + p * pixel_step;
     T *out = (T *)w->out + p * channels;
-    for (; p < w->pixels; p++, x += w->pixel_step, out += channels) {
-        if (channels < LANES) {
-            NAME(narrow_window)(w, x, out, mean);
-            continue;
-        }
+#define FOR_WINDOWS for (; p < pixels; p++, x += pixel_step, out += channels)
+    if (channels < LANES)
+        FOR_WINDOWS NAME(narrow_window)(w, x, out, mean);
+    if (channels == LANES)      /* few vectors, whose loops would take longer than they */
+        FOR_WINDOWS NAME(window)(w, x, out, 1, mean);
+    if (channels == 2 * LANES)
+        FOR_WINDOWS NAME(window)(w, x, out, 2, mean);
+    FOR_WINDOWS {
         ptrdiff_t c = 0;
         /* Many vectors hide the latency of long windows, and read whole cache lines. */
         for (; c + 8 * LANES <= channels; c += 8 * LANES)
@@ -201,6 +205,7 @@ INLINE void NAME(windows)(const pycnn_windows *w, const int mean)
         if (c < channels)  /* the last vector overlaps the one before */
             NAME(window)(w, x + channels - LANES, out + channels - LANES, 1, mean);
     }
+#undef FOR_WINDOWS
 }
 
 static void NAME(max_windows)(const pycnn_windows *w)
