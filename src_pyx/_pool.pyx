@@ -12,6 +12,7 @@ cimport numpy as cnp
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport free
 
+from pycnn._arrays cimport carray
 from pycnn._axis cimport Axis, Span, cut, overlap
 from pycnn._engine cimport (
     DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, num_threads, parallel,
@@ -35,6 +36,7 @@ cdef class PoolPlan:
     def __cinit__(self, cnp.dtype dtype, x_shape, window, out_shape, stride, before, after,
                   dilation, bint mean, bint count_padding):
         cdef Pooling *g = &self.pooling
+        self.type_num = dtype.num
         g.itemsize = dtype.itemsize
         g.n, g.y.size, g.x.size, g.channels = x_shape
         g.y.kernel, g.x.kernel = window
@@ -373,15 +375,14 @@ cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) 
     return DONE
 
 
-def pool2d(PoolPlan plan not None, x, cnp.ndarray out not None):
-    """Runs a plan; both arrays have the plan's dtype, C order and shape."""
+def pool2d(PoolPlan plan not None, x, out):
+    """Runs a plan: an array of its shape and any dtype into `out`, of its dtype and in C order."""
     cdef const Pooling *g = &plan.pooling
-    cdef Py_ssize_t size = g.n * g.y.size * g.x.size * g.channels
-    cdef const char *x_data = cnp.PyArray_BYTES(x)
     cdef char *out_data = cnp.PyArray_BYTES(out)
+    cdef const char *x_data
     cdef int outcome
-    if cnp.PyArray_SIZE(x) != size:
-        raise ValueError(f"an array of {cnp.PyArray_SIZE(x)} elements where {size} were checked")
+    x = carray(x, plan.type_num, g.n * g.y.size * g.x.size * g.channels)
+    x_data = cnp.PyArray_BYTES(x)
     with nogil:
         outcome = run_pooling(g, x_data, out_data, NULL)
     check(outcome)

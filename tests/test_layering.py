@@ -55,14 +55,14 @@ FLOORS = [
     {"_planes", "_amx", "_winograd"},
     {"_geometry"},
     {"_layout"},
-    {"_axis", "_engine", "_header"},
+    {"_arrays", "_axis", "_engine", "_header"},
     {"_typing"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ALGORITHMS = {"_amx", "_planes", "_winograd"}
 STEPS = {"_plan", "_blocks", "_driver"}
 C_API = {"capi", "_handles", "_params", "_layout"}
-PLANS = {"_chain", "_dense", "_stage", "_conv", "_pool", "_activation"}
+PLANS = {"_chain", "_dense", "_stage", "_conv", "_pool", "_activation", "_arrays"}
 COMPILED = ALGORITHMS | STEPS | C_API | PLANS | {"_engine"}
 # .pxd files without a module: structs and inline functions
 SHARED = {"_axis", "_geometry", "_header"}
