@@ -8,4 +8,5 @@ def result_for(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     inputs: tuple[object, ...],
+    elementwise: bool = False,
 ) -> NDArray[Any] | None: ...

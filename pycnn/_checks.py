@@ -98,15 +98,21 @@ def check_out(out: object, shape: Shape, dtype: DType, func: str) -> None:
 
 
 def result_for(
-    out: Array | None, shape: Shape, dtype: DType, inputs: tuple[object, ...], func: str
+    out: Array | None,
+    shape: Shape,
+    dtype: DType,
+    inputs: tuple[object, ...],
+    func: str,
+    elementwise: bool = False,
 ) -> Array:
     """Where to compute: a new array, or `out` itself where that is safe.
 
     An `out` that overlaps an input, or is not a plain C-contiguous array, gets the result copied in
-    afterwards by `copy_out`. Inputs that are not arrays share no memory with it.
+    afterwards by `copy_out`. Inputs that are not arrays share no memory with it. An `elementwise`
+    result may overwrite an input, where they have the same memory, shape and dtype.
     """
     try:
-        result = _arrays.result_for(out, shape, dtype, inputs)
+        result = _arrays.result_for(out, shape, dtype, inputs, elementwise)
     except (MemoryError, ValueError):  # the latter where its bytes have no 63-bit number
         raise MemoryError(
             f"{func}: not enough memory for the result of shape {shape} and dtype {dtype}"

@@ -54,7 +54,8 @@ _SMOOTH = {"sigmoid": _sigmoid_into, "softmax": _softmax_into}
 def _smooth(func: str, x: ArrayLike, out: Array | None, axis: int | None = None) -> Array:
     x = _checks.as_array(x, func, "x")
     dtype = _checks.compute_dtype(x.dtype, x.dtype, func)
-    result = _checks.result_for(out, x.shape, dtype, (x,), func)
+    # No inputs to look at: x is read to its end before anything is written.
+    result = _checks.result_for(out, x.shape, dtype, (), func)
     try:
         if result.size:
             # In C order, so that sums run alike for every memory layout.
@@ -109,7 +110,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
         x = _checks.as_array(x, "relu", "x")
     dtype = x.dtype
     _checks.check_dtype(dtype, "relu", "x")
-    result = _checks.result_for(out, x.shape, dtype, (x,), "relu")
+    result = _checks.result_for(out, x.shape, dtype, (x,), "relu", True)
     try:
         if dtype.char == "e":  # halves have no kernel; float32 holds each of them
             result[...] = relu(x.astype(np.float32))
@@ -178,7 +179,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | Non
     # Spares the usual slope, which is finite in every dtype, the questions.
     if type(negative_slope) is not float or not -1e30 < negative_slope < 1e30:
         negative_slope = _checks.finite(negative_slope, func, "negative_slope", dtype)
-    result = _checks.result_for(out, x.shape, dtype, (x,), func)
+    result = _checks.result_for(out, x.shape, dtype, (x,), func, True)
     try:
         _activation.leaky_relu(x, negative_slope, result)
     except MemoryError as error:

@@ -32,11 +32,13 @@ cdef object copied(array, int type_num):
 
 # ---- results ------------------------------------------------------------------------------------
 
-def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs not None):
+def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs not None,
+               bint elementwise=False):
     """A new array of this shape and dtype, in native bytes, or `out` where that can be written to.
 
     None for any other `out`: one that breaks the rules, has gaps, is a subclass, or may have memory
-    in common with an array among the inputs.
+    in common with an array among the inputs. An `elementwise` result may have all of an input's
+    memory, each element that of the one it is computed from.
     """
     cdef cnp.npy_intp sizes[MOST_DIMENSIONS]
     cdef int n_axes = len(shape), axis
@@ -53,9 +55,17 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
         if cnp.PyArray_DIM(out, axis) != sizes[axis]:
             return None
     for x in inputs:
-        if cnp.PyArray_Check(x) and may_share_memory(x, out):
+        if (cnp.PyArray_Check(x) and may_share_memory(x, out)
+                and not (elementwise and is_same_memory(x, out))):
             return None
     return out
+
+
+cdef bint is_same_memory(x, out) noexcept:
+    """Whether `x` has all of its elements where `out`, which has C order, has the same ones."""
+    return (cnp.PyArray_DATA(x) == cnp.PyArray_DATA(out)
+            and cnp.PyArray_SIZE(x) == cnp.PyArray_SIZE(out)
+            and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(out) and cnp.PyArray_ISCARRAY_RO(x))
 
 
 cdef bint may_share_memory(x, out) noexcept:

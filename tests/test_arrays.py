@@ -39,6 +39,25 @@ def test_out_is_taken_where_numpy_finds_no_memory_in_common(data):
     )
 
 
+def test_an_elementwise_result_may_have_all_of_its_input_s_memory():
+    memory = np.zeros(10, FLOAT)
+    image = memory[1:].reshape(3, 3)
+    for x, out, taken in [
+        (memory, memory, True),
+        (image, memory[1:].reshape(3, 3), True),
+        (image, image.reshape(9), True),
+        (memory[1:], memory[:-1], False),
+        (memory[:-1], memory[1:], False),
+        (memory[:3], memory[:5], False),
+        (memory[::-1], memory, False),
+        (image.T, image, False),
+        (memory.view(np.int32), memory, False),
+        (memory.view(FLOAT.newbyteorder()), memory, False),
+    ]:
+        assert (_arrays.result_for(out, out.shape, FLOAT, (x,), True) is out) == taken
+        assert _arrays.result_for(out, out.shape, FLOAT, (x,)) is None
+
+
 @pytest.mark.parametrize(
     "out",
     [

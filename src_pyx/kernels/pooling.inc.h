@@ -207,6 +207,8 @@ static void NAME(mean_windows)(const pycnn_windows *w)
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
+/* x and out may be the same memory: each element is read before it is written, by the one load and
+ * store that it is part of, and is met once.  So the last vector must not overlap the one before. */
 INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, const int leaky, T slope)
 {
     ptrdiff_t i = 0;
@@ -214,7 +216,8 @@ INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, const int leaky,
     if (n >= 32 * LANES)
         for (; (uintptr_t)(out + i) % VECTOR_BYTES != 0; i++)
             out[i] = NAME(rectify_one)(x[i], leaky, slope);
-    if (n >= STREAM_BYTES / (ptrdiff_t)sizeof(T)) {
+    /* What is overwritten has just been read: it is in the caches and stays there. */
+    if (n >= STREAM_BYTES / (ptrdiff_t)sizeof(T) && out != x) {
         for (; i + 4 * LANES <= n; i += 4 * LANES)
             UNROLL for (int v = 0; v < 4; v++)
                 STREAM(out + i + v * LANES,
