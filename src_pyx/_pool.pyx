@@ -15,16 +15,14 @@ from libc.stdlib cimport free
 from pycnn._arrays cimport carray
 from pycnn._axis cimport Axis, Span, cut, overlap
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, num_threads, parallel,
-    pycnn_windows, type_index,
+    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, parallel, pycnn_windows,
+    type_index, workers_to_read,
 )
 
 cnp.import_array()
 
 # A line of the scratch should leave room for the image in the L1 cache, and must fit the L2.
 cdef Py_ssize_t LINE_BYTES = 16 * 1024
-# What one thread reads in several times the time that it takes to wake.
-cdef double BYTES_PER_THREAD = 512 * 1024
 cdef Py_ssize_t LONGEST_LINE_BYTES = 256 * 1024
 
 
@@ -338,10 +336,7 @@ cdef void pool_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
 
 
 cdef int workers_for(const Pooling *g) noexcept nogil:
-    cdef double n_bytes = <double> g.n * g.y.size * g.x.size * g.channels * g.itemsize
-    if n_bytes < 2 * BYTES_PER_THREAD:
-        return 1
-    return <int> min(<double> (g.threads or num_threads()), n_bytes / BYTES_PER_THREAD)
+    return workers_to_read(<double> g.n * g.y.size * g.x.size * g.channels * g.itemsize, g.threads)
 
 
 cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil:
