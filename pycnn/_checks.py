@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pycnn import _arrays
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any
 
     from pycnn._typing import Array, DType, Shape, Sides
@@ -29,20 +30,25 @@ PRECISIONS = ("highest", "high", "medium")
 
 def as_array(value: object, func: str, name: str) -> Array:
     """`value` as a plain ndarray of a real dtype with kernels, or the error that says why not."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{func}: {name} is a masked array; fill the masked elements first ({name}.filled(0))"
-        )
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # ragged nested sequences
-        raise ValueError(f"{func}: {name} is not an array: {error}") from None
-    check_dtype(array.dtype, func, name)
-    return array
+    if type(value) is not np.ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{func}: {name} is a masked array; fill the masked elements first "
+                f"({name}.filled(0))"
+            )
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # ragged nested sequences
+            raise ValueError(f"{func}: {name} is not an array: {error}") from None
+    check_dtype(value.dtype, func, name)
+    return value
+
+
+_REAL = frozenset(np.dtype(code).num for code in "?bBhHiIlLqQefd")
 
 
 def check_dtype(dtype: DType, func: str, name: str) -> None:
-    if dtype.kind not in "biuf" or dtype.char == "g":
+    if dtype.num not in _REAL:
         raise TypeError(
             f"{func}: {name} has dtype {dtype}; "
             "expected bool, integers, float16, float32 or float64"
@@ -78,8 +84,9 @@ def check_size(shape: Shape, dtype: DType, func: str) -> None:
         )
 
 
-def check_out(out: Array, shape: Shape, dtype: DType, func: str) -> None:
-    """`out` follows NumPy's rules: exact shape and dtype, writeable."""
+def check_out(out: object, shape: Shape, dtype: DType, func: str) -> None:
+    """`out` follows NumPy's rules: exact shape and dtype, in native bytes, writeable."""
+    dtype = np.dtype(dtype.type)
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"{func}: out is a {type(out).__name__}; expected a numpy.ndarray")
     if out.dtype != dtype:
@@ -91,30 +98,33 @@ def check_out(out: Array, shape: Shape, dtype: DType, func: str) -> None:
 
 
 def result_for(
-    out: Array | None, shape: Shape, dtype: DType, inputs: Iterable[object], func: str
+    out: Array | None,
+    shape: Shape,
+    dtype: DType,
+    inputs: tuple[object, ...],
+    func: str,
+    elementwise: bool = False,
 ) -> Array:
     """Where to compute: a new array, or `out` itself where that is safe.
 
     An `out` that overlaps an input, or is not a plain C-contiguous array, gets the result copied in
-    afterwards by `copy_out`. Inputs that are not arrays share no memory with it.
+    afterwards by `copy_out`. Inputs that are not arrays share no memory with it. An `elementwise`
+    result may overwrite an input, where they have the same memory, shape and dtype.
     """
-    if out is None:
-        return allocate(shape, dtype, func)
-    check_out(out, shape, dtype, func)
-    if type(out) is np.ndarray and out.flags.carray:
-        arrays = (x for x in inputs if isinstance(x, np.ndarray))
-        if not any(np.may_share_memory(out, x) for x in arrays):
-            return out
-    return allocate(shape, dtype, func)
-
-
-def allocate(shape: Shape, dtype: DType, func: str) -> Array:
     try:
-        return np.empty(shape, dtype)
-    except MemoryError:
+        result = _arrays.result_for(out, shape, dtype, inputs, elementwise)
+    except (MemoryError, ValueError):  # the latter where its bytes have no 63-bit number
         raise MemoryError(
             f"{func}: not enough memory for the result of shape {shape} and dtype {dtype}"
         ) from None
+    if result is None:
+        check_out(out, shape, dtype, func)
+        result = allocate(shape, dtype, func)
+    return result
+
+
+def allocate(shape: Shape, dtype: DType, func: str) -> Array:
+    return result_for(None, shape, dtype, (), func)
 
 
 def frozen(array: Array) -> Array:
@@ -131,23 +141,6 @@ def copy_out(result: Array, out: Array) -> Array:
     if result is not out:
         out[...] = result
     return out
-
-
-def deliver(
-    compute: Callable[[Array], None],
-    shape: Shape,
-    dtype: DType,
-    out: Array | None,
-    inputs: Iterable[object],
-    func: str,
-) -> Array:
-    """Runs compute(array) on a new array or on `out`; see `result_for`."""
-    result = result_for(out, shape, dtype, inputs, func)
-    try:
-        compute(result)
-    except MemoryError as error:
-        raise out_of_memory(func, error) from None
-    return result if out is None else copy_out(result, out)
 
 
 def contiguous(array: Array, dtype: DType) -> Array:

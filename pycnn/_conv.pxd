@@ -14,6 +14,5 @@ cdef class Packed:
     cdef object filters
 
 
-cdef object carray(array, int type_num, Py_ssize_t size)
 cdef int execute(const Plan *plan, x, filters, bias, int activation, double slope,
                  out) except -1

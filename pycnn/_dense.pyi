@@ -6,6 +6,7 @@ def dense(
     x: ArrayLike,
     weights: ArrayLike,
     bias: ArrayLike | None,
+    n_out: int,
     activation: int,
     slope: float,
     out: NDArray[Any],

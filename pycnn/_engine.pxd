@@ -135,8 +135,8 @@ cdef extern from "kernels.h" nogil:
         void (*max_windows)(const pycnn_windows *) noexcept nogil
         void (*mean_windows)(const pycnn_windows *) noexcept nogil
         void (*compact)(const void *, Py_ssize_t, void *, Py_ssize_t, Py_ssize_t) noexcept nogil
-        void (*relu)(const void *, void *, Py_ssize_t) noexcept nogil
-        void (*leaky_relu)(const void *, double, void *, Py_ssize_t) noexcept nogil
+        void (*relu)(const void *, void *, Py_ssize_t, bint) noexcept nogil
+        void (*leaky_relu)(const void *, double, void *, Py_ssize_t, bint) noexcept nogil
 
     ctypedef struct pycnn_level:
         const char *name
@@ -181,5 +181,6 @@ cdef void aligned_free(void *block) noexcept nogil
 
 # Only _engine links threads.c; the other modules call it through these.
 cdef int num_threads() noexcept nogil
+cdef int workers_to_read(double n_bytes, int threads) noexcept nogil
 cdef int parallel(Py_ssize_t n_tasks, pycnn_task task, void *context,
                   int max_workers) noexcept nogil

@@ -22,6 +22,7 @@ cdef struct Pooling:
 
 cdef class PoolPlan:
     cdef Pooling pooling
+    cdef int type_num
 
 
 cdef int plan_pooling(Pooling *g, int type) noexcept nogil

@@ -54,13 +54,15 @@ _SMOOTH = {"sigmoid": _sigmoid_into, "softmax": _softmax_into}
 def _smooth(func: str, x: ArrayLike, out: Array | None, axis: int | None = None) -> Array:
     x = _checks.as_array(x, func, "x")
     dtype = _checks.compute_dtype(x.dtype, x.dtype, func)
-
-    def compute(result: Array) -> None:
+    # No inputs to look at: x is read to its end before anything is written.
+    result = _checks.result_for(out, x.shape, dtype, (), func)
+    try:
         if result.size:
             # In C order, so that sums run alike for every memory layout.
             _SMOOTH[func](_checks.contiguous(x, dtype), result, axis)
-
-    return _checks.deliver(compute, x.shape, dtype, out, (x,), func)
+    except MemoryError as error:
+        raise _checks.out_of_memory(func, error) from None
+    return result if out is None else _checks.copy_out(result, out)
 
 
 @overload
@@ -104,16 +106,19 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> pycnn.relu([[-1.5, 2.0]])
     array([[0., 2.]])
     """
-    x = _checks.as_array(x, "relu", "x")
-    dtype = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
-
-    def compute(result: Array) -> None:
+    if type(x) is not np.ndarray:
+        x = _checks.as_array(x, "relu", "x")
+    dtype = x.dtype
+    _checks.check_dtype(dtype, "relu", "x")
+    result = _checks.result_for(out, x.shape, dtype, (x,), "relu", True)
+    try:
         if dtype.char == "e":  # halves have no kernel; float32 holds each of them
             result[...] = relu(x.astype(np.float32))
         else:
-            _activation.relu(_checks.contiguous(x, dtype), result)
-
-    return _checks.deliver(compute, x.shape, dtype, out, (x,), "relu")
+            _activation.relu(x, result)
+    except MemoryError as error:
+        raise _checks.out_of_memory("relu", error) from None
+    return result if out is None else _checks.copy_out(result, out)
 
 
 @overload
@@ -168,14 +173,18 @@ def leaky_relu(x: ArrayLike, negative_slope: float = _SLOPE, *, out: Array | Non
     array([-1.,  2.])
     """
     func = "leaky_relu"
-    x = _checks.as_array(x, func, "x")
+    if type(x) is not np.ndarray:
+        x = _checks.as_array(x, func, "x")
     dtype = _checks.compute_dtype(x.dtype, x.dtype, func)
-    slope = _checks.finite(negative_slope, func, "negative_slope", dtype)
-
-    def compute(result: Array) -> None:
-        _activation.leaky_relu(_checks.contiguous(x, dtype), slope, result)
-
-    return _checks.deliver(compute, x.shape, dtype, out, (x,), func)
+    # Spares the usual slope, which is finite in every dtype, the questions.
+    if type(negative_slope) is not float or not -1e30 < negative_slope < 1e30:
+        negative_slope = _checks.finite(negative_slope, func, "negative_slope", dtype)
+    result = _checks.result_for(out, x.shape, dtype, (x,), func, True)
+    try:
+        _activation.leaky_relu(x, negative_slope, result)
+    except MemoryError as error:
+        raise _checks.out_of_memory(func, error) from None
+    return result if out is None else _checks.copy_out(result, out)
 
 
 @overload

@@ -142,21 +142,26 @@ def _conv_plan(
     func: str,
     x_shape: Shape,
     filters_shape: Shape,
-    dtype: DType,
+    x_dtype: DType,
+    filters_dtype: DType,
     stride: object,
     padding: object,
     dilation: object,
     groups: int,
     precision: Precision,
-) -> tuple[Shape, _conv.ConvPlan | None]:
-    """The checked geometry of a call: (result shape, plan); no plan where there are no products."""
+) -> tuple[Shape, DType, _conv.ConvPlan | None]:
+    """The checked geometry of a call: (result shape and dtype, plan).
+
+    No plan where there are no products.
+    """
+    dtype = _checks.compute_dtype(x_dtype, filters_dtype, func)
     x, filters, out, stride, pads, dilation = geometry(
         func, x_shape, filters_shape, stride, padding, dilation, groups
     )
     shape = (*out, filters[0]) if len(x_shape) < 4 else (x[0], *out, filters[0])
     _checks.check_size(shape, dtype, func)
     if 0 in shape or x[3] == 0:
-        return shape, None
+        return shape, dtype, None
     before = (pads[0][0], pads[1][0])
     try:
         plan = _conv.ConvPlan(
@@ -164,7 +169,7 @@ def _conv_plan(
         )
     except MemoryError as error:
         raise _checks.out_of_memory(func, error) from None
-    return shape, plan
+    return shape, dtype, plan
 
 
 def prepare(
@@ -178,8 +183,8 @@ def prepare(
     groups: Any,
     activation: Activation,
     precision: Precision,
-) -> tuple[Array, Any, Array | None, DType, Shape, _conv.ConvPlan | None]:
-    """Everything a convolution needs, checked: x, filters, bias, dtype, result shape, plan."""
+) -> tuple[Array, Any, Array | None, Shape, DType, _conv.ConvPlan | None]:
+    """Everything a convolution needs, checked: x, filters, bias, result shape, dtype, plan."""
     if type(x) is not np.ndarray:
         x = _checks.as_array(x, func, "x")
     if type(filters) is not np.ndarray and not isinstance(filters, PackedFilters):
@@ -199,16 +204,26 @@ def prepare(
         dilation = _checks.pair(dilation, func, "dilation")
     if type(groups) is not int or groups < 1:
         groups = _checks.integer(groups, func, "groups", 1)
-    dtype = _checks.compute_dtype(x.dtype, filters.dtype, func)
-    shape, plan = _conv_plan(
-        func, x.shape, filters.shape, dtype, stride, padding, dilation, groups, precision
+    array = filters._array if isinstance(filters, PackedFilters) else filters
+    filters_shape = array.shape
+    shape, dtype, plan = _conv_plan(
+        func,
+        x.shape,
+        filters_shape,
+        x.dtype,
+        array.dtype,
+        stride,
+        padding,
+        dilation,
+        groups,
+        precision,
     )
-    if bias is not None and bias.shape != filters.shape[:1]:
+    if bias is not None and bias.shape != filters_shape[:1]:
         raise ValueError(
             f"{func}: bias has shape {bias.shape}; expected one number per filter, "
-            f"{filters.shape[:1]}"
+            f"{filters_shape[:1]}"
         )
-    return x, filters, bias, dtype, shape, plan
+    return x, filters, bias, shape, dtype, plan
 
 
 @overload
@@ -358,7 +373,7 @@ def conv2d(
     >>> pycnn.conv2d(np.ones((8, 8, 3)), np.ones((5, 3, 3, 3)), padding="same").shape
     (8, 8, 5)
     """
-    x, filters, bias, dtype, shape, plan = prepare(
+    x, filters, bias, shape, dtype, plan = prepare(
         "conv2d", x, filters, bias, stride, padding, dilation, groups, activation, precision
     )
     result = _checks.result_for(out, shape, dtype, (x, filters, bias), "conv2d")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, overload
+
+import numpy as np
 
 from pycnn import _checks, _dense
 from pycnn.activations import EPILOGUES, apply
@@ -12,11 +15,33 @@ if TYPE_CHECKING:
         Activation,
         Array,
         ArrayLike,
+        DType,
         Float32,
         Float64,
         NarrowArray,
+        Shape,
         WideArray,
     )
+
+
+@lru_cache(maxsize=512)
+def _plan(x: Shape, weights: Shape, x_dtype: DType, weights_dtype: DType) -> tuple[Shape, DType]:
+    """The checked shape and dtype of a call's result."""
+    func = "dense"
+    dtype = _checks.compute_dtype(x_dtype, weights_dtype, func)
+    both = f"(x.shape={x}, weights.shape={weights})"
+    if len(x) not in (1, 2):
+        raise ValueError(f"{func}: x has {len(x)} dimensions; expected (n_in,) or (N, n_in) {both}")
+    if len(weights) != 2:
+        raise ValueError(
+            f"{func}: weights have {len(weights)} dimensions; expected (n_in, n_out) {both}"
+        )
+    n_in, n_out = weights
+    if x[-1] != n_in:
+        raise ValueError(f"{func}: x has {x[-1]} features but weights expect {n_in} {both}")
+    shape = (*x[:-1], n_out)
+    _checks.check_size(shape, dtype, func)
+    return shape, dtype
 
 
 @overload
@@ -107,45 +132,27 @@ def dense(
     array([2., 0.])
     """
     func = "dense"
-    x = _checks.as_array(x, func, "x")
-    weights = _checks.as_array(weights, func, "weights")
-    if x.ndim not in (1, 2):
-        raise ValueError(
-            f"{func}: x has {x.ndim} dimensions; expected (n_in,) or (N, n_in) {_both(x, weights)}"
-        )
-    if weights.ndim != 2:
-        raise ValueError(
-            f"{func}: weights have {weights.ndim} dimensions; expected (n_in, n_out) "
-            f"{_both(x, weights)}"
-        )
-    n_in, n_out = weights.shape
-    if x.shape[-1] != n_in:
-        raise ValueError(
-            f"{func}: x has {x.shape[-1]} features but weights expect {n_in} {_both(x, weights)}"
-        )
-    _checks.choice(activation, _checks.ACTIVATIONS, func, "activation")
-    if bias is not None:
+    if type(x) is not np.ndarray:
+        x = _checks.as_array(x, func, "x")
+    if type(weights) is not np.ndarray:
+        weights = _checks.as_array(weights, func, "weights")
+    if bias is not None:  # before shapes are read: converting may run a caller's code
         bias = _checks.as_array(bias, func, "bias")
-        if bias.shape != (n_out,):
-            raise ValueError(
-                f"{func}: bias has shape {bias.shape}; expected one number per output, ({n_out},)"
-            )
-    shape = (*x.shape[:-1], n_out)
-    dtype = _checks.compute_dtype(x.dtype, weights.dtype, func)
-    _checks.check_size(shape, dtype, func)
-
-    inputs = (x, weights) if bias is None else (x, weights, bias)
-
-    def compute(result: Array) -> None:
-        if result.size == 0:
-            return
-        code, slope = EPILOGUES.get(activation, EPILOGUES[None])
-        _dense.dense(x, weights, bias, code, slope, result.reshape(-1, n_out))
-        if activation is not None and activation not in EPILOGUES:
-            apply(activation, result)
-
-    return _checks.deliver(compute, shape, dtype, out, inputs, func)
-
-
-def _both(x: Array, weights: Array) -> str:
-    return f"(x.shape={x.shape}, weights.shape={weights.shape})"
+    shape, dtype = _plan(x.shape, weights.shape, x.dtype, weights.dtype)
+    if activation is not None:
+        _checks.choice(activation, _checks.ACTIVATIONS, func, "activation")
+    n_out = shape[-1]
+    if bias is not None and bias.shape != shape[-1:]:
+        raise ValueError(
+            f"{func}: bias has shape {bias.shape}; expected one number per output, ({n_out},)"
+        )
+    result = _checks.result_for(out, shape, dtype, (x, weights, bias), func)
+    code, slope = EPILOGUES.get(activation, EPILOGUES[None])
+    try:
+        if 0 not in shape:
+            _dense.dense(x, weights, bias, n_out, code, slope, result)
+            if activation is not None and activation not in EPILOGUES:
+                apply(activation, result)
+    except MemoryError as error:
+        raise _checks.out_of_memory(func, error) from None
+    return result if out is None else _checks.copy_out(result, out)

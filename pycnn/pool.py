@@ -10,6 +10,8 @@ import numpy as np
 from pycnn import _checks, _pool
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from pycnn._typing import (
@@ -55,21 +57,34 @@ def geometry(
 def _plan(
     func: str,
     x_shape: Shape,
-    dtype: DType,
-    window: Shape,
-    stride: Shape,
-    padding: str | Sides,
-    dilation: Shape,
+    x_dtype: DType,
+    window: object,
+    stride: object,
+    padding: object,
+    dilation: object,
     ceil_mode: bool,
     mean: bool,
     count_padding: bool,
-) -> tuple[Shape, _pool.PoolPlan | None]:
-    """The checked geometry of a call: (result shape, plan), None when nothing is computed."""
+) -> tuple[Shape, DType, _pool.PoolPlan | None]:
+    """The checked geometry of a call: (result shape, dtype to compute in, plan).
+
+    No plan where nothing is computed.
+    """
+    _checks.check_dtype(x_dtype, func, "x")
+    window = _checks.pair(window, func, "pool_size")
+    stride = window if stride is None else _checks.pair(stride, func, "stride")
+    padding = _checks.canonical_padding(padding, func)
+    dilation = _checks.pair(dilation, func, "dilation")
+    if mean:
+        dtype = _checks.compute_dtype(x_dtype, x_dtype, func)
+    else:
+        # Halves have no kernel; float32 holds each of them, so a maximum stays exact.
+        dtype = np.dtype(np.float32 if x_dtype.char == "e" else x_dtype.type)
     x, out, pads = geometry(func, x_shape, window, stride, padding, dilation, ceil_mode)
     shape = {2: out, 3: (*out, x[3]), 4: (x[0], *out, x[3])}[len(x_shape)]
     _checks.check_size(shape, dtype, func)
     if 0 in shape:
-        return shape, None
+        return shape, dtype, None
     before, after = zip(*pads, strict=True)
     try:
         plan = _pool.PoolPlan(
@@ -77,47 +92,68 @@ def _plan(
         )
     except MemoryError as error:
         raise _checks.out_of_memory(func, error) from None
-    return shape, plan
+    return shape, dtype, plan
 
 
 def _pool2d(
     func: str,
     x: ArrayLike,
-    window: Pair,
-    stride: Pair | None,
-    padding: Padding,
-    dilation: Pair,
+    window: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: Any,
+    mean: bool,
+    count_padding: Any,
+    out: Array | None,
+) -> Array:
+    # Plans are looked up by value, and True == 1 == 1.0: only exact types may be keys.
+    if type(window) is not int:
+        window = _checks.pair(window, func, "pool_size")
+    if stride is not None and type(stride) is not int:
+        stride = _checks.pair(stride, func, "stride")
+    if type(padding) is not str and type(padding) is not int:
+        padding = _checks.canonical_padding(padding, func)
+    if type(dilation) is not int:
+        dilation = _checks.pair(dilation, func, "dilation")
+    if type(ceil_mode) is not bool:
+        ceil_mode = _checks.flag(ceil_mode, func, "ceil_mode")
+    if type(count_padding) is not bool:
+        count_padding = _checks.flag(count_padding, func, "count_include_pad")
+    if type(x) is not np.ndarray:
+        x = _checks.as_array(x, func, "x")  # last: the others may run a caller's code
+    return _pooled(func, x, window, stride, padding, dilation, ceil_mode, mean, count_padding, out)
+
+
+def _pooled(
+    func: str,
+    x: Array,
+    window: object,
+    stride: object,
+    padding: object,
+    dilation: object,
     ceil_mode: bool,
     mean: bool,
     count_padding: bool,
     out: Array | None,
 ) -> Array:
-    window = _checks.pair(window, func, "pool_size")
-    key = (
-        window,
-        window if stride is None else _checks.pair(stride, func, "stride"),
-        _checks.canonical_padding(padding, func),
-        _checks.pair(dilation, func, "dilation"),
-        _checks.flag(ceil_mode, func, "ceil_mode"),
+    """`_pool2d` behind the conversion of its arguments."""
+    x_dtype = x.dtype
+    shape, dtype, plan = _plan(
+        func, x.shape, x_dtype, window, stride, padding, dilation, ceil_mode, mean, count_padding
     )
-    x = _checks.as_array(x, func, "x")  # last: the others may run a caller's code
-    if mean:
-        dtype = computed = _checks.compute_dtype(x.dtype, x.dtype, func)
-    else:
-        dtype = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
-        # Halves have no kernel; float32 holds each of them, so a maximum stays exact.
-        computed = np.dtype(np.float32) if dtype.char == "e" else dtype
-    shape, plan = _plan(func, x.shape, computed, *key, mean, count_padding)
-
-    def compute(result: Array) -> None:
-        if plan is None:
-            return
-        target = result if dtype == computed else np.empty(shape, computed)
-        _pool.pool2d(plan, _checks.contiguous(x, computed), target)
-        if target is not result:
-            result[...] = target
-
-    return _checks.deliver(compute, shape, dtype, out, (x,), func)
+    result = _checks.result_for(out, shape, dtype if mean else x_dtype, (x,), func)
+    try:
+        if plan is not None:
+            if mean or x_dtype.char != "e":
+                _pool.pool2d(plan, x, result)
+            else:
+                maxima = np.empty(shape, dtype)
+                _pool.pool2d(plan, x, maxima)
+                result[...] = maxima
+    except MemoryError as error:
+        raise _checks.out_of_memory(func, error) from None
+    return result if out is None else _checks.copy_out(result, out)
 
 
 @overload
@@ -307,9 +343,9 @@ def avg_pool2d(
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
     """
-    func = "avg_pool2d"
-    count_padding = _checks.flag(count_include_pad, func, "count_include_pad")
-    return _pool2d(func, x, pool_size, stride, padding, 1, ceil_mode, True, count_padding, out)
+    return _pool2d(
+        "avg_pool2d", x, pool_size, stride, padding, 1, ceil_mode, True, count_include_pad, out
+    )
 
 
 def _global_pool(func: str, x: ArrayLike, keepdims: bool, mean: bool) -> Array:
@@ -317,8 +353,9 @@ def _global_pool(func: str, x: ArrayLike, keepdims: bool, mean: bool) -> Array:
     n, height, width, channels = _checks.image_shape(x.shape, func)
     if height == 0 or width == 0:
         raise ValueError(f"{func}: x has no pixels (x.shape={x.shape})")
-    result = _pool2d(func, x, (height, width), None, "valid", 1, False, mean, False, None)
-    if _checks.flag(keepdims, func, "keepdims"):
+    keepdims = _checks.flag(keepdims, func, "keepdims")
+    result = _pooled(func, x, (height, width), None, "valid", 1, False, mean, False, None)
+    if keepdims:
         return result
     return result.reshape({2: (), 3: (channels,), 4: (n, channels)}[x.ndim])
 

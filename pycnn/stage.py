@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _POOLS: dict[str, Callable[..., Array]] = {"max": max_pool2d, "avg": avg_pool2d}
+_POOL_NAMES = tuple(_POOLS)
 
 
 @lru_cache(maxsize=512)
@@ -155,8 +156,8 @@ def conv_relu_pool(
     (149, 224, 2)
     """
     func = "conv_relu_pool"
-    _checks.choice(pool, tuple(_POOLS), func, "pool")
-    x, filters, bias, dtype, conv_shape, conv_plan = prepare(
+    _checks.choice(pool, _POOL_NAMES, func, "pool")
+    x, filters, bias, conv_shape, dtype, conv_plan = prepare(
         func, x, filters, bias, stride, padding, dilation, groups, activation, precision
     )
     if type(pool_size) is not int:

@@ -6,7 +6,8 @@ What one leaves to the next goes from one of two buffers to the other.
 cimport numpy as cnp
 from libc.stdlib cimport calloc, free
 
-from pycnn._conv cimport ConvPlan, Packed, carray
+from pycnn._arrays cimport carray
+from pycnn._conv cimport ConvPlan, Packed
 from pycnn._dense cimport Dense, plan_dense, run_dense, wide_bytes, widen
 from pycnn._driver cimport Plan, run
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index

@@ -2,6 +2,7 @@
 
 cimport numpy as cnp
 
+from pycnn._arrays cimport carray
 from pycnn._driver cimport Plan, free_convolution, plan_convolution, run
 from pycnn._engine cimport DONE, check, type_index
 from pycnn._geometry cimport Geometry, hands_back
@@ -65,25 +66,6 @@ cdef class Packed:
 
     def __dealloc__(self):
         free_weights(&self.weights)
-
-
-cdef object carray(array, int type_num, Py_ssize_t size):
-    """`array` in C order, aligned, in native bytes and of this type; itself when it already is.
-
-    Its size is compared with the plan's: another thread may have changed the array since.
-    """
-    if cnp.PyArray_TYPE(array) != type_num or not cnp.PyArray_ISCARRAY_RO(array):
-        array = copied(array, type_num)
-    if cnp.PyArray_SIZE(array) != size:
-        raise ValueError(
-            f"an array of {cnp.PyArray_SIZE(array)} elements where {size} were checked")
-    return array
-
-
-cdef object copied(array, int type_num):
-    return cnp.PyArray_FROMANY(array, type_num, 0, 0,
-                               cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_ENSUREARRAY
-                               | cnp.NPY_ARRAY_FORCECAST)
 
 
 cdef int execute(const Plan *plan, x, filters, bias, int activation, double slope,

@@ -8,7 +8,7 @@ A few vectors are bound by reading the weights once, many by the tiles of `direc
 cimport numpy as cnp
 from libc.string cimport memcpy, memset
 
-from pycnn._conv cimport carray
+from pycnn._arrays cimport carray
 from pycnn._driver cimport copy_bias, workers_for
 from pycnn._engine cimport (
     DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
@@ -189,10 +189,11 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
     return DONE
 
 
-def dense(x, weights, bias, int activation, double slope, out):
-    """`x` (N, n_in), `weights` (n_in, n_out), `bias` (n_out,) or None, of any dtype, into `out`.
+def dense(x, weights, bias, Py_ssize_t n_out, int activation, double slope, out):
+    """`x` (N, n_in) or (n_in,), `weights` (n_in, n_out), `bias` (n_out,) or None into `out`.
 
-    `out` has C order, at least one element, and no memory in common with the inputs.
+    The inputs may have any dtype. `out` has C order, at least one element, and no memory in common
+    with them.
     """
     cdef int type_num = cnp.PyArray_TYPE(out), outcome = NO_MEMORY
     cdef const char *x_data
@@ -201,8 +202,10 @@ def dense(x, weights, bias, int activation, double slope, out):
     cdef char *out_data = cnp.PyArray_BYTES(out)
     cdef char *wide
     cdef Dense d
-    d.n, d.n_out = cnp.PyArray_DIM(out, 0), cnp.PyArray_DIM(out, 1)
-    d.n_in = cnp.PyArray_DIM(weights, 0)
+    # As many vectors and inputs as there are numbers for, whatever shape another thread may have
+    # given the arrays since.
+    d.n, d.n_out = cnp.PyArray_SIZE(out) // n_out, n_out
+    d.n_in = cnp.PyArray_SIZE(weights) // n_out
     d.threads = 0
     plan_dense(&d, type_index(type_num))
     x = carray(x, type_num, d.n * d.n_in)

@@ -25,6 +25,9 @@ cdef extern from *:
     """
     const char *PYCNN_COMPILER
 
+# What one thread reads in several times the time that it takes to wake.
+cdef double BYTES_PER_THREAD = 512 * 1024
+
 cdef const pycnn_level *chosen
 
 
@@ -90,6 +93,13 @@ cdef void aligned_free(void *block) noexcept nogil:
 
 cdef int num_threads() noexcept nogil:
     return pycnn_get_num_threads()
+
+
+cdef int workers_to_read(double n_bytes, int threads) noexcept nogil:
+    """Threads for work that is bound by reading so much; `threads` at most, 0 for num_threads()."""
+    if n_bytes < 2 * BYTES_PER_THREAD:
+        return 1
+    return <int> min(<double> (threads or num_threads()), n_bytes / BYTES_PER_THREAD)
 
 
 cdef int parallel(Py_ssize_t n_tasks, pycnn_task task, void *context,

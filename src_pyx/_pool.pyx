@@ -12,18 +12,17 @@ cimport numpy as cnp
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport free
 
+from pycnn._arrays cimport carray
 from pycnn._axis cimport Axis, Span, cut, overlap
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, num_threads, parallel,
-    pycnn_windows, type_index,
+    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, parallel, pycnn_windows,
+    type_index, workers_to_read,
 )
 
 cnp.import_array()
 
 # A line of the scratch should leave room for the image in the L1 cache, and must fit the L2.
 cdef Py_ssize_t LINE_BYTES = 16 * 1024
-# What one thread reads in several times the time that it takes to wake.
-cdef double BYTES_PER_THREAD = 512 * 1024
 cdef Py_ssize_t LONGEST_LINE_BYTES = 256 * 1024
 
 
@@ -35,6 +34,7 @@ cdef class PoolPlan:
     def __cinit__(self, cnp.dtype dtype, x_shape, window, out_shape, stride, before, after,
                   dilation, bint mean, bint count_padding):
         cdef Pooling *g = &self.pooling
+        self.type_num = dtype.num
         g.itemsize = dtype.itemsize
         g.n, g.y.size, g.x.size, g.channels = x_shape
         g.y.kernel, g.x.kernel = window
@@ -336,10 +336,7 @@ cdef void pool_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
 
 
 cdef int workers_for(const Pooling *g) noexcept nogil:
-    cdef double n_bytes = <double> g.n * g.y.size * g.x.size * g.channels * g.itemsize
-    if n_bytes < 2 * BYTES_PER_THREAD:
-        return 1
-    return <int> min(<double> (g.threads or num_threads()), n_bytes / BYTES_PER_THREAD)
+    return workers_to_read(<double> g.n * g.y.size * g.x.size * g.channels * g.itemsize, g.threads)
 
 
 cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil:
@@ -373,15 +370,14 @@ cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) 
     return DONE
 
 
-def pool2d(PoolPlan plan not None, x, cnp.ndarray out not None):
-    """Runs a plan; both arrays have the plan's dtype, C order and shape."""
+def pool2d(PoolPlan plan not None, x, out):
+    """Runs a plan: an array of its shape and any dtype into `out`, of its dtype and in C order."""
     cdef const Pooling *g = &plan.pooling
-    cdef Py_ssize_t size = g.n * g.y.size * g.x.size * g.channels
-    cdef const char *x_data = cnp.PyArray_BYTES(x)
     cdef char *out_data = cnp.PyArray_BYTES(out)
+    cdef const char *x_data
     cdef int outcome
-    if cnp.PyArray_SIZE(x) != size:
-        raise ValueError(f"an array of {cnp.PyArray_SIZE(x)} elements where {size} were checked")
+    x = carray(x, plan.type_num, g.n * g.y.size * g.x.size * g.channels)
+    x_data = cnp.PyArray_BYTES(x)
     with nogil:
         outcome = run_pooling(g, x_data, out_data, NULL)
     check(outcome)

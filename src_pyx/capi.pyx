@@ -77,7 +77,8 @@ cdef extern from "pycnn/pycnn.h":
         int (*leaky_relu_f32)(const float *, double, float *, Py_ssize_t) noexcept nogil
         int (*leaky_relu_f64)(const double *, double, double *, Py_ssize_t) noexcept nogil
 
-from pycnn._engine cimport PYCNN_f32, PYCNN_f64, kernels_of
+from pycnn._activation cimport rectify
+from pycnn._engine cimport PYCNN_f32, PYCNN_f64
 from pycnn._handles cimport (
     AVG_POOL, CONV, CONV_RELU_POOL, DENSE, MAX_POOL, create_filters, create_plan, destroy_filters,
     destroy_plan, run_once, run_plan, shape_of, workspace_of,
@@ -240,12 +241,9 @@ cdef int activate(int type, const void *x, const double *slope, void *out,
         return PYCNN_ERROR_ALIGNMENT
     if first != second and max(first, second) - min(first, second) < <size_t> (n * itemsize):
         return PYCNN_ERROR_OVERLAP
-    if slope is NULL:
-        kernels_of(type).relu(x, out, n)
-        return PYCNN_OK
-    if not isfinite(<float> slope[0] if type == PYCNN_f32 else slope[0]):
+    if slope is not NULL and not isfinite(<float> slope[0] if type == PYCNN_f32 else slope[0]):
         return PYCNN_ERROR_SIZE
-    kernels_of(type).leaky_relu(x, slope[0], out, n)
+    rectify(type, itemsize, <const char *> x, slope, <char *> out, n)
     return PYCNN_OK
 
 

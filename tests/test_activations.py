@@ -163,3 +163,33 @@ def test_in_place(rng, name):
     expected = function(x.copy())
     assert function(x, out=x) is x
     assert_same_bits(x, expected)
+
+
+KEEP_THE_DTYPE = [("relu", dtype) for dtype in DTYPES]
+KEEP_THE_DTYPE += [("leaky_relu", "float32"), ("leaky_relu", "float64")]
+
+
+@pytest.mark.parametrize("n", [*range(1, 36), 63, 64, 65, 127, 129, 1000, 4099])
+@pytest.mark.parametrize(("name", "dtype"), KEEP_THE_DTYPE)
+def test_in_place_and_beside_it_at_every_length_and_start(rng, name, dtype, n):
+    """In the memory of the input, and in memory that begins some elements before or behind it."""
+    function = getattr(pycnn, name)
+    numbers_around = numbers(rng, (n + 4,), dtype)
+    for start in (0, 1, 3):
+        for target in (start, 0, 1, 4):
+            memory = numbers_around.copy()
+            x, out = memory[start : start + n], memory[target : target + n]
+            expected = memory.copy()
+            expected[target : target + n] = function(x.copy())
+            assert function(x, out=out) is out
+            assert_same_bits(memory, expected)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize(("name", "dtype"), KEEP_THE_DTYPE[-4:])
+def test_in_place_beyond_the_caches(rng, name, dtype, start):
+    function = getattr(pycnn, name)
+    x = rng.standard_normal(2**24 // np.dtype(dtype).itemsize + 39).astype(dtype)[start:]
+    expected = function(x)
+    function(x, out=x)
+    assert_same_bits(x, expected)

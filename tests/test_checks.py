@@ -98,6 +98,24 @@ def test_numbers_of_the_wrong_type(function, keyword, least, value):
 
 
 @pytest.mark.parametrize(
+    ("pool", "keyword"),
+    [
+        (pycnn.max_pool2d, "ceil_mode"),
+        (pycnn.avg_pool2d, "ceil_mode"),
+        (pycnn.avg_pool2d, "count_include_pad"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 1, 1.0, None, "", np.int64(1)])
+def test_flags_of_the_wrong_type(pool, keyword, value):
+    """Even after a call with an equal flag of the right type."""
+    for flag in (True, False, np.True_):
+        pool(IMAGE, **{keyword: flag})
+    with pytest.raises(TypeError) as info:
+        pool(IMAGE, **{keyword: value})
+    assert_helpful(info, pool.__name__, keyword, repr(value))
+
+
+@pytest.mark.parametrize(
     ("function", "keyword", "least"), [n for n in NUMBERS if n[1] not in ("groups", "padding")]
 )
 def test_pairs_of_the_wrong_length_or_content(function, keyword, least):

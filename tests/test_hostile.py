@@ -270,7 +270,9 @@ HUGE_GEOMETRY = [
     "dense(np.broadcast_to(np.float32(1), (2**40, 1)), np.ones((1, 2**24), 'f4'))",
     "dense(np.broadcast_to(np.float32(1), (2**31, 1)), np.ones((1, 9), 'f4'))",
     "relu(np.broadcast_to(np.float32(1), (2**40, 2**20)))",
+    "leaky_relu(np.broadcast_to(np.int8(1), (2**62,)))",
     "sigmoid(np.broadcast_to(np.float32(1), (2**40,)))",
+    "sigmoid(np.broadcast_to(np.int8(1), (2**62,)))",
     "softmax(np.broadcast_to(np.int8(1), (2**40,)))",
     "global_avg_pool2d(np.broadcast_to(np.float32(1), (2**40, 2**20)))",
 ]

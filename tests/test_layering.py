@@ -55,14 +55,14 @@ FLOORS = [
     {"_planes", "_amx", "_winograd"},
     {"_geometry"},
     {"_layout"},
-    {"_axis", "_engine", "_header"},
+    {"_arrays", "_axis", "_engine", "_header"},
     {"_typing"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ALGORITHMS = {"_amx", "_planes", "_winograd"}
 STEPS = {"_plan", "_blocks", "_driver"}
 C_API = {"capi", "_handles", "_params", "_layout"}
-PLANS = {"_chain", "_dense", "_stage", "_conv", "_pool", "_activation"}
+PLANS = {"_chain", "_dense", "_stage", "_conv", "_pool", "_activation", "_arrays"}
 COMPILED = ALGORITHMS | STEPS | C_API | PLANS | {"_engine"}
 # .pxd files without a module: structs and inline functions
 SHARED = {"_axis", "_geometry", "_header"}
@@ -197,3 +197,33 @@ def test_import_loads_no_integration():
     integrations = {"pycnn.capi", "pycnn.cli", "pycnn.sklearn", "pycnn.viz"}
     assert not integrations & set(loaded)
     assert not {"pycnn._reference", "argparse", "matplotlib", "sklearn"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "pycnn.Conv2D",
+        "pycnn.layers.Layer",
+        "from pycnn import Sequential",
+        "from pycnn import layers; layers.ReLU",
+        "import pycnn.layers.pooling",
+        "from pycnn import *; assert set(pycnn.__all__) <= set(globals()); Dense",
+        "import pickle; pickle.loads(pickle.dumps(pycnn.ReLU()))",
+    ],
+)
+def test_layers_are_loaded_at_first_use(use):
+    run_well(
+        "-c",
+        "import pycnn, sys\n"
+        "assert not any(name.startswith('pycnn.layers') for name in sys.modules)\n"
+        f"{use}\n"
+        "assert pycnn.Softmax is sys.modules['pycnn.layers'].Softmax\n"
+        "assert set(pycnn.__all__) <= set(vars(pycnn))",
+    )
+
+
+def test_the_names_of_the_package():
+    assert set(pycnn.__all__) <= set(dir(pycnn))
+    assert not hasattr(pycnn, "Layer")
+    with pytest.raises(AttributeError, match="^module 'pycnn' has no attribute 'Conv3D'$"):
+        pycnn.Conv3D  # noqa: B018

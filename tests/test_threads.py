@@ -103,6 +103,7 @@ def jobs(seed):
         pool(pycnn.avg_pool2d, (2, 40, 41, 16), 3, 1, padding=1),
         pool(pycnn.global_avg_pool2d, (4, 30, 30, 8)),
         pool(pycnn.relu, (2, 100, 100, 8)),
+        pool(pycnn.leaky_relu, (3, 101, 1001)),
     ]
 
 
@@ -114,6 +115,28 @@ def test_any_number_of_threads_gives_the_same_bits(n):
         with config.threads(n):
             for _ in range(3):
                 assert_same_bits(job(), expected)
+
+
+@pytest.mark.parametrize("start", [0, 1, 5])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*(("relu", d) for d in ("int8", "int32", "float32", "float64")), ("leaky_relu", "float32")],
+)
+def test_activations_of_arrays_that_begin_and_end_anywhere(rng, name, dtype, start):
+    """They are cut where cache lines end."""
+    function = getattr(pycnn, name)
+    n_elements = 3 * 2**20 // np.dtype(dtype).itemsize + 77
+    memory = rng.integers(-100, 100, n_elements).astype(dtype)
+    part = slice(start, n_elements - 7 * start)
+    expected = memory.copy()
+    with config.threads(1):
+        expected[part] = function(memory[part])
+    for n in (2, 3, 7):
+        overwritten = memory.copy()
+        with config.threads(n):
+            assert_same_bits(function(memory[part]), expected[part])
+            function(overwritten[part], out=overwritten[part])
+        assert_same_bits(overwritten, expected)
 
 
 def test_python_threads_get_the_bits_of_serial_calls():

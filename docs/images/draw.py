@@ -10,7 +10,11 @@ FLOORS = [
     ("functions", "convolution  pool  activations  linear  stage  numpycnn", "#dbe7f5"),
     ("checks", "_checks  config", "#dbe7f5"),
     ("the C API: needs nothing above", "capi  _handles  _params", "#e4f0dc"),
-    ("plans and calls over arrays", "_chain  _stage  _dense  _conv  _pool  _activation", "#e4f0dc"),
+    (
+        "plans and calls over arrays",
+        "_chain _stage _dense _conv _pool _activation _arrays",
+        "#e4f0dc",
+    ),
     ("one call in plain C terms", "_driver", "#e4f0dc"),
     ("loops", "_blocks  _planes  _amx  _winograd  _plan", "#e4f0dc"),
     ("instruction set and threads", "_engine", "#e4f0dc"),

@@ -107,7 +107,9 @@ class Call:
                 weights = made.packed.setdefault(dtype, cast)
             return (shape[0], weights.shape[1]), (None, weights, made.bias, code, slope)
         x_shape = (*shape, 1) if self._grey else shape
-        out, plan = _conv_plan("conv2d", x_shape, made.packed.shape, dtype, **self._options)
+        out, _, plan = _conv_plan(
+            "conv2d", x_shape, made.packed.shape, dtype, dtype, **self._options
+        )
         if plan is None:
             return None
         packed = made.packed.layout(plan)

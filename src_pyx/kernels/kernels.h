@@ -169,9 +169,9 @@ typedef struct {
     void (*compact)(const void *x, ptrdiff_t step, void *out, ptrdiff_t pixels,
                     ptrdiff_t pixel);       /* step and pixel in bytes */
 
-    /* Activations. */
-    void (*relu)(const void *x, void *out, ptrdiff_t n);
-    void (*leaky_relu)(const void *x, double slope, void *out, ptrdiff_t n);
+    /* Activations.  `out` may be `x`.  `stream`: store past the caches. */
+    void (*relu)(const void *x, void *out, ptrdiff_t n, int stream);
+    void (*leaky_relu)(const void *x, double slope, void *out, ptrdiff_t n, int stream);
 } pycnn_kernels;
 
 typedef struct {

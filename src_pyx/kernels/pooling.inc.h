@@ -11,11 +11,7 @@
  * All are bound by loads and, on images larger than the caches, by memory.
  */
 
-#ifndef STREAM_BYTES
-/* Results this large have left the caches before anyone reads them.  Stores past the caches spare
- * them, and the memory the reading of what is overwritten.  Smaller ones are read back sooner than
- * that gains. */
-#define STREAM_BYTES (16 * 1024 * 1024)
+#ifndef STREAM
 #if defined(__clang__)
 #define STREAM(p, v) __builtin_nontemporal_store(v, (VECTOR *)(p))
 #elif defined(__x86_64__) && VECTOR_BYTES == 64
@@ -222,14 +218,16 @@ static void NAME(mean_windows)(const pycnn_windows *w)
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
-INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, const int leaky, T slope)
+/* x and out may be the same memory: each element is read before it is written, by the one load and
+ * store that it is part of, and is met once.  So the last vector must not overlap the one before. */
+INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, int stream, const int leaky, T slope)
 {
     ptrdiff_t i = 0;
     /* Vectors of a long output lie on their own alignment, so none crosses a cache line. */
     if (n >= 32 * LANES)
         for (; (uintptr_t)(out + i) % VECTOR_BYTES != 0; i++)
             out[i] = NAME(rectify_one)(x[i], leaky, slope);
-    if (n >= STREAM_BYTES / (ptrdiff_t)sizeof(T)) {
+    if (stream) {
         for (; i + 4 * LANES <= n; i += 4 * LANES)
             UNROLL for (int v = 0; v < 4; v++)
                 STREAM(out + i + v * LANES,
@@ -245,15 +243,15 @@ INLINE void NAME(rectify_line)(const T *x, T *out, ptrdiff_t n, const int leaky,
         out[i] = NAME(rectify_one)(x[i], leaky, slope);
 }
 
-static void NAME(relu)(const void *x, void *out, ptrdiff_t n)
+static void NAME(relu)(const void *x, void *out, ptrdiff_t n, int stream)
 {
-    NAME(rectify_line)(x, out, n, 0, 0);
+    NAME(rectify_line)(x, out, n, stream, 0, 0);
 }
 
 #if IS_FLOAT
-static void NAME(leaky_relu)(const void *x, double slope, void *out, ptrdiff_t n)
+static void NAME(leaky_relu)(const void *x, double slope, void *out, ptrdiff_t n, int stream)
 {
-    NAME(rectify_line)(x, out, n, 1, (T)slope);
+    NAME(rectify_line)(x, out, n, stream, 1, (T)slope);
 }
 #endif
 

@@ -1,0 +1,12 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def result_for(
+    out: NDArray[Any] | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    inputs: tuple[object, ...],
+    elementwise: bool = False,
+) -> NDArray[Any] | None: ...

@@ -1,0 +1,108 @@
+"""Where a result goes: into a new array, or into `out` where no input lies."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycnn import _activation, _arrays, _dense, _pool
+
+FLOAT = np.dtype(np.float32)
+
+
+@st.composite
+def views(draw, memory):
+    """Draw a part of `memory`, with gaps, backwards, with zero strides or empty."""
+    start, stop = draw(st.tuples(*[st.integers(0, len(memory))] * 2))
+    line = memory[start : stop : draw(st.sampled_from([-3, -1, 1, 2]))]
+    n = draw(st.integers(1, 4))
+    image = line[: len(line) // n * n].reshape(n, -1)
+    wide = np.broadcast_to(line, (3, len(line)))
+    return draw(st.sampled_from([line, image, image.T, image[:, ::-1], wide]))
+
+
+@given(st.data())
+def test_out_is_taken_where_numpy_finds_no_memory_in_common(data):
+    memory = np.zeros(40, FLOAT)
+    inputs = tuple(data.draw(st.lists(views(memory), max_size=3)))
+    start = data.draw(st.integers(0, 39))
+    out = memory[start : data.draw(st.integers(start + 1, 40))]
+    expected = None if any(np.may_share_memory(out, x) for x in inputs) else out
+    assert (
+        _arrays.result_for(
+            out,
+            out.shape,
+            FLOAT,
+            (None, *inputs, [1.0]),
+        )
+        is expected
+    )
+
+
+def test_an_elementwise_result_may_have_all_of_its_input_s_memory():
+    memory = np.zeros(10, FLOAT)
+    image = memory[1:].reshape(3, 3)
+    for x, out, taken in [
+        (memory, memory, True),
+        (image, memory[1:].reshape(3, 3), True),
+        (image, image.reshape(9), True),
+        (memory[1:], memory[:-1], False),
+        (memory[:-1], memory[1:], False),
+        (memory[:3], memory[:5], False),
+        (memory[::-1], memory, False),
+        (image.T, image, False),
+        (memory.view(np.int32), memory, False),
+        (memory.view(FLOAT.newbyteorder()), memory, False),
+    ]:
+        assert (_arrays.result_for(out, out.shape, FLOAT, (x,), True) is out) == taken
+        assert _arrays.result_for(out, out.shape, FLOAT, (x,)) is None
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        [0.0] * 6,
+        np.float32(0),
+        np.zeros(6),
+        np.zeros(7, FLOAT),
+        np.zeros((2, 3), FLOAT),
+        np.zeros(12, FLOAT)[::2],
+        np.zeros(6, ">f4"),
+        np.zeros(25, np.uint8)[1:].view(FLOAT),
+        np.frombuffer(bytes(24), FLOAT),
+        np.ma.zeros(6, FLOAT),
+        np.zeros(6, FLOAT).view(np.recarray),
+    ],
+)
+def test_any_other_out_is_for_the_checks(out):
+    assert _arrays.result_for(out, (6,), FLOAT, ()) is None
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (2, 3, 4), (1,) * 32])
+@pytest.mark.parametrize("code", "?bBhHiIlLqQefd")
+def test_a_new_array_has_the_shape_and_dtype_in_native_bytes(shape, code):
+    for dtype in (np.dtype(code), np.dtype(code).newbyteorder()):
+        new = _arrays.result_for(None, shape, dtype, ())
+        assert type(new) is np.ndarray
+        assert (new.shape, new.dtype.char) == (shape, code)
+        assert new.dtype.isnative
+        assert new.flags.carray
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x.view(np.uint8)])
+def test_an_array_that_was_changed_since_it_was_checked_is_refused(change):
+    """Another thread may have done so; a call must not read past its end."""
+    image, matrix, maxima = np.ones((4, 4), FLOAT), np.ones((4, 3), FLOAT), np.empty((2, 2), FLOAT)
+    plan = _pool.PoolPlan(
+        FLOAT, (1, 4, 4, 1), (2, 2), (2, 2), (2, 2), (0, 0), (0, 0), (1, 1), False, False
+    )
+    calls = [
+        lambda: _pool.pool2d(plan, change(image), maxima),
+        lambda: _activation.relu(change(image), np.empty((4, 4), FLOAT)),
+        lambda: _activation.leaky_relu(change(image), 0.5, np.empty((4, 4), FLOAT)),
+        lambda: _dense.dense(change(image), matrix, None, 3, 0, 0.0, np.empty((4, 3), FLOAT)),
+        lambda: _dense.dense(image, change(matrix), None, 3, 0, 0.0, np.empty((4, 3), FLOAT)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="were checked"):
+            call()
