@@ -10,6 +10,7 @@ A grey image with stride 1 is its own plane and is read in place.
 
 from libc.string cimport memcpy
 
+from pycnn._axis cimport Span
 from pycnn._engine cimport PLANES_FILTERS, PLANES_POOL_FILTERS, PLANES_ROWS, pycnn_planes
 from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle
 
@@ -87,8 +88,12 @@ cdef Py_ssize_t planes_taps_bytes(const Geometry *g) noexcept nogil:
 
 
 cdef inline Py_ssize_t weights_bytes(const Geometry *g) noexcept nogil:
-    """The filters of windows that some columns of are cut off, without those columns."""
-    return g.products * g.group_lanes * g.itemsize if g.x.n_spans > 1 else 0
+    """The filters of windows that some columns of are cut off, without those columns; all windows
+    may miss the same ones."""
+    cdef const Span *first = &g.x.spans[0]
+    if g.x.n_spans == 1 and first.tap_last - first.tap_first == g.x.kernel:
+        return 0
+    return g.products * g.group_lanes * g.itemsize
 
 
 cdef inline Py_ssize_t result_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil:
