@@ -111,7 +111,7 @@ cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
 
 cdef void list_taps(const Geometry *g, const Rectangle *r, Py_ssize_t n_rows, Py_ssize_t row_step,
                     Py_ssize_t plane_step, Py_ssize_t *taps) noexcept nogil:
-    """So many rows of taps from the first of the rectangle's windows, in the order of the filters."""
+    """So many rows of taps of the rectangle's first window, in the order of the filters."""
     cdef Py_ssize_t ky, kx, c, e
     for ky in range(n_rows):
         for kx in range(r.x.tap_last - r.x.tap_first):
@@ -146,7 +146,7 @@ cdef void planes_rectangle(
     """
     cdef pycnn_planes p
     cdef bint copy = n_planes(g) > 1
-    # More filters than the kernel can lay beside each other go by way of planes, some rows at a time.
+    # More filters than the kernel lays beside each other go by way of planes, some rows at a time.
     cdef bint detour = g.oc > (PLANES_POOL_FILTERS if pool else PLANES_FILTERS)
     cdef Py_ssize_t square = 2 if pool else 1
     cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)
