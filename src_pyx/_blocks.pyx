@@ -10,9 +10,7 @@ large the padding, and pixels outside the image are never multiplied by anything
 
 from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
-from pycnn._engine cimport (
-    DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap,
-)
+from pycnn._engine cimport DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
@@ -182,7 +180,7 @@ cdef bint conv_block(
 ) noexcept nogil:
     """One block of one image; `out` is its first pixel. True when it must be computed directly.
 
-    The planes algorithm alone can also pool, what `planes_pool_squares` says.
+    With `pool` squares of 2 x 2 outputs leave their maximum alone, where `planes_pool_squares`.
     """
     cdef Span rows, columns
     cdef Rectangle r

@@ -10,6 +10,7 @@ A grey image with stride 1 is its own plane and is read in place.
 
 from libc.string cimport memcpy
 
+from pycnn._axis cimport Span
 from pycnn._engine cimport PLANES_FILTERS, PLANES_POOL_FILTERS, PLANES_ROWS, pycnn_planes
 from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle
 
@@ -87,8 +88,12 @@ cdef Py_ssize_t planes_taps_bytes(const Geometry *g) noexcept nogil:
 
 
 cdef inline Py_ssize_t weights_bytes(const Geometry *g) noexcept nogil:
-    """The filters of windows that some columns of are cut off, without those columns."""
-    return g.products * g.group_lanes * g.itemsize if g.x.n_spans > 1 else 0
+    """The filters of windows that some columns of are cut off, without those columns; all windows
+    may miss the same ones."""
+    cdef const Span *first = &g.x.spans[0]
+    if g.x.n_spans == 1 and first.tap_last - first.tap_first == g.x.kernel:
+        return 0
+    return g.products * g.group_lanes * g.itemsize
 
 
 cdef inline Py_ssize_t result_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil:
@@ -106,7 +111,7 @@ cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
 
 cdef void list_taps(const Geometry *g, const Rectangle *r, Py_ssize_t n_rows, Py_ssize_t row_step,
                     Py_ssize_t plane_step, Py_ssize_t *taps) noexcept nogil:
-    """So many rows of taps from the first of the rectangle's windows, in the order of the filters."""
+    """So many rows of taps of the rectangle's first window, in the order of the filters."""
     cdef Py_ssize_t ky, kx, c, e
     for ky in range(n_rows):
         for kx in range(r.x.tap_last - r.x.tap_first):
@@ -141,7 +146,7 @@ cdef void planes_rectangle(
     """
     cdef pycnn_planes p
     cdef bint copy = n_planes(g) > 1
-    # More filters than the kernel can lay beside each other go by way of planes, some rows at a time.
+    # More filters than the kernel lays beside each other go by way of planes, some rows at a time.
     cdef bint detour = g.oc > (PLANES_POOL_FILTERS if pool else PLANES_FILTERS)
     cdef Py_ssize_t square = 2 if pool else 1
     cdef Py_ssize_t columns = planes_columns(g), rows = block_rows(g, columns)

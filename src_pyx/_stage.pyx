@@ -6,10 +6,9 @@ A block of pooled pixels is made from a band of convolution rows that never leav
 
 All blocks are of one size: the last one in a row or column steps back over its neighbour. What two
 blocks share is computed twice, with the same bits. Maxima of 2 x 2 whole windows the kernel of the
-planes algorithm takes itself: then nothing but they is stored. A block begins with a
-whole tile (winograd). An algorithm that hands images back (amx, winograd) must see all of an
-image, or its bits would depend on the pool: the last block then takes in the pixels that no window
-covers.
+planes algorithm takes itself: then nothing but they is stored. A block begins with a whole tile
+(winograd). An algorithm that hands images back (amx, winograd) must see all of an image, or its
+bits would depend on the pool: the last block then takes in the pixels that no window covers.
 """
 
 from pycnn._axis cimport Axis
@@ -19,7 +18,7 @@ from pycnn._driver cimport Job, Plan, workers_for
 from pycnn._engine cimport PYCNN_f32, PYCNN_f64, check
 from pycnn._geometry cimport Block, Geometry, hands_back
 from pycnn._planes cimport planes_pool_squares
-from pycnn._pool cimport Pooling, free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
+from pycnn._pool cimport free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
 
 cdef Py_ssize_t BAND_BYTES = 128 * 1024
 # Where pooling windows overlap, so do the bands; winograd needs rows of many tiles, which are

@@ -83,3 +83,14 @@ def test_a_wide_image_takes_little_scratch():
     filters = pycnn.PackedFilters(np.ones((64, 3, 3, 64), "f4"))
     x[1, ::977, 5] = 1
     assert pycnn.conv2d(x, filters).sum() == 64 * (3 * len(x[1, ::977]) - 2)
+
+
+@pytest.mark.parametrize("rows", [1, 400])
+def test_all_windows_miss_the_same_columns(rng, rows):
+    """Their filters are copied without those columns, into room that must be there."""
+    x = rng.integers(-4, 5, (rows, 32, 2)).astype(np.float32)
+    filters = rng.integers(-4, 5, (2, rows, 2, 2)).astype(np.float32)
+    expected = _reference.conv2d(x, filters[:, :, 1:])
+    for _ in range(30):
+        y = pycnn.conv2d(x, filters, dilation=(1, 32), padding=((0, 0), (32, 0)))
+    np.testing.assert_array_equal(y, expected)

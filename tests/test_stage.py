@@ -72,6 +72,17 @@ def test_whole_numbers_are_exact(rng, activation):
             )
 
 
+@pytest.mark.parametrize("n_filters", [1, 2, 3, 5])
+def test_the_sign_of_zero_is_that_of_the_layers(rng, n_filters):
+    """leaky_relu alone leaves -0, of what is too small for its slope."""
+    x = rng.choice(np.array([0, -1e-45], np.float32), (20, 40))
+    filters = np.ones((n_filters, 1, 1), np.float32)
+    conv = pycnn.conv2d(x, filters, activation="leaky_relu")
+    assert set(np.unique(np.signbit(conv))) == {False, True}
+    actual = pycnn.conv_relu_pool(x, filters, activation="leaky_relu")
+    np.testing.assert_array_equal(np.signbit(actual), np.signbit(pycnn.max_pool2d(conv)))
+
+
 def test_shapes():
     filters = np.ones((2, 3, 3, 4))
     assert pycnn.conv_relu_pool(np.ones((9, 8, 4)), filters).shape == (3, 3, 2)
@@ -136,7 +147,7 @@ def test_sentences(kwargs, error, words):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_filters", range(1, 9))
 def test_few_filters_are_the_layers_one_by_one(rng, n_filters, dtype):
-    """Planes of single filters, with their edges, are pooled as the channels of an image are."""
+    """Whichever kernel pools them, and whatever their edges."""
     windows = [(2, 2), (3, 3), (3, 2), (2, 3), ((1, 2), 2), ((4, 2), (1, 2)), (5, 1)]
     for width, channels, padding in [(16, 1, 0), (37, 3, 1), (70, 2, "full"), (150, 1, "same")]:
         x = rng.standard_normal((2, 23, width, channels)).astype(dtype)

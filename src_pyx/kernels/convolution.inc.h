@@ -26,7 +26,7 @@ NAME(activate)(VECTOR v, int activation, T slope)
     return NAME(rectify)(v, 1, slope);
 }
 
-/* relu of a sum with its bias, which is never -0: sums start from +0, and no bias is -0. */
+/* relu of a sum with its bias, which is never -0: whoever calls a kernel has no -0 in the bias. */
 static inline __attribute__((always_inline)) VECTOR
 NAME(rectify_sum)(VECTOR y)
 {

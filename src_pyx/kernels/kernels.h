@@ -42,7 +42,8 @@ typedef struct {
 typedef struct {
     const void *x;            /* first valid tap of the first pixel */
     const void *w;            /* packed filters, [product][filter] */
-    const void *bias;         /* one per output, in the packed filters' padded count */
+    const void *bias;         /* one per output, in the packed filters' padded count; with relu, here
+                               * and below, none is -0 */
     void *out;
     const void *sums;         /* direct: where to go on from, a pixel's vectors beside each other; or
                                * NULL, for zeros */

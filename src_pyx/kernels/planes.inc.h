@@ -295,7 +295,7 @@ NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTOR
     VECTOR high[PLANES_FILTERS][PLANES_VECTORS];
     UNROLL for (int f = 0; f < filters; f++)
         UNROLL for (int v = 0; v < vectors; v++)
-            high[f][v] = NAME(combine)(upper[f][v], lower[f][v], 0);
+            high[f][v] = NAME(combine)(lower[f][v], upper[f][v], 0);
     /* Two vectors give one, of two filters or of neighbouring columns. */
     UNROLL for (int v = 0; v < vectors; v += filters == 2 ? 1 : 2) {
         const int whole = filters == 2 || v + 1 < vectors;

@@ -95,7 +95,7 @@ INLINE void NAME(narrow_window)(const pycnn_windows *w, const T *x, T *out, cons
 }
 
 /* Shuffles that bring pairs of pixels together cost less within parts of 16 bytes: of these each one
- * ends up with maxima of a, then maxima of b. */
+ * ends up with maxima of a, then maxima of b.  Of a pair of zeros the first stays. */
 #define PAIR_PART(channels)                                                                        \
     (2 * (channels) * (int)sizeof(T) > 16 ? 2 * (channels) : 16 / (int)sizeof(T))
 
@@ -109,7 +109,7 @@ INLINE VECTOR NAME(pair_maxima)(VECTOR a, VECTOR b, const int channels)
                    + within % channels;
         second[i] = first[i] + channels;
     }
-    return NAME(combine)(SHUFFLE(a, b, first), SHUFFLE(a, b, second), 0);
+    return NAME(combine)(SHUFFLE(a, b, second), SHUFFLE(a, b, first), 0);
 }
 
 /* Lays what `pair_maxima` gives in order: the pixels of b after those of a, or beside them. */
