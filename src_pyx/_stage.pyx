@@ -6,16 +6,17 @@ A block of pooled pixels is made from a band of convolution rows that never leav
 
 All blocks are of one size: the last one in a row or column steps back over its neighbour. What two
 blocks share is computed twice, with the same bits. Maxima of 2 x 2 whole windows the kernel of the
-planes algorithm takes itself: then nothing but they is stored. A block begins with a whole tile
-(winograd). An algorithm that hands images back (amx, winograd) must see all of an image, or its
-bits would depend on the pool: the last block then takes in the pixels that no window covers.
+planes algorithm takes itself, but not of leaky_relu: then nothing but they is stored. A block
+begins with a whole tile (winograd). An algorithm that hands images back (amx, winograd) must see
+all of an image, or its bits would depend on the pool: the last block then takes in the pixels that
+no window covers.
 """
 
 from pycnn._axis cimport Axis
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._conv cimport execute
 from pycnn._driver cimport Job, Plan, workers_for
-from pycnn._engine cimport PYCNN_f32, PYCNN_f64, check
+from pycnn._engine cimport PYCNN_LEAKY_RELU, PYCNN_f32, PYCNN_f64, check
 from pycnn._geometry cimport Block, Geometry, hands_back
 from pycnn._planes cimport planes_pool_squares
 from pycnn._pool cimport free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
@@ -103,8 +104,6 @@ cdef bint stage_fits(const Stage *s) noexcept nogil:
 cdef inline Py_ssize_t band_bytes(const Stage *s) noexcept nogil:
     """A block's convolution; the pool may look at whole rows from `before` pixels on."""
     cdef const Geometry *g = s.plan.geometry
-    if s.pooled:
-        return 0
     return ((s.y.room * s.x.room + g.tile - 1) * g.oc * g.itemsize + 63) & ~63
 
 
@@ -141,7 +140,9 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     above = take(&s.y, row, g.tile, &block.top, &block.bottom)
     before = take(&s.x, column, g.tile, &block.left, &block.right)
     block.first_panel, block.last_panel = 0, g.panels
-    if s.pooled:
+    # leaky_relu alone leaves -0, of numbers too small for it: which zero is the maximum depends on
+    # the order, and shall be that of the layers alone.
+    if s.pooled and job.call.activation != PYCNN_LEAKY_RELU:
         conv_block(g, &job.call, origin, &block, out, s.x.out * g.oc, True, rest)
         return
     job.unsafe[task] = conv_block(g, &job.call, origin, &block, band, s.x.room * g.oc, False, rest)

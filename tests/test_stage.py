@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from comparing import activated_bound, assert_helpful, assert_within
+from comparing import activated_bound, assert_helpful, assert_same_bits, assert_within
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import conv_cases, one_or_two, out_like
@@ -167,3 +167,25 @@ def test_few_filters_are_the_layers_one_by_one(rng, n_filters, dtype):
                 conv = pycnn.conv2d(x, filters, padding=padding, activation=activation)
                 expected = getattr(pycnn, f"{pool}_pool2d")(conv, pool_size, pool_stride)
                 np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_filters", [1, 2, 3, 4, 5, 8, 16, 17])
+def test_zeros_have_the_sign_of_the_layers_one_by_one(rng, n_filters, dtype, activation):
+    """leaky_relu makes -0 of what is too small, and a maximum of zeros may be either of them."""
+    smallest = np.finfo(dtype).smallest_subnormal
+    x = rng.integers(-2, 2, (2, 6, 64)).astype(dtype) * smallest
+    filters = np.ones((n_filters, 1, 1, 1), dtype)
+    for pool_size, pool_stride in [(2, 2), (3, 3), (2, 1)]:
+        conv = pycnn.conv2d(x[..., None], filters, activation=activation)
+        assert_same_bits(
+            pycnn.conv_relu_pool(
+                x[..., None],
+                filters,
+                activation=activation,
+                pool_size=pool_size,
+                pool_stride=pool_stride,
+            ),
+            pycnn.max_pool2d(conv, pool_size, pool_stride),
+        )

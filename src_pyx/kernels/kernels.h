@@ -74,8 +74,9 @@ typedef struct {
     ptrdiff_t w_step;         /* from one tap's filters to the next's */
     int share_rows;           /* rows of outputs are as far apart as those of the window, and `taps`
                                * has PLANES_ROWS - 1 rows more, beneath the window */
-    int pool;                 /* out is the maximum of each 2 x 2 outputs: share_rows, and n_rows and
-                               * n_pixels are even */
+    int pool;                 /* out is the maximum of each 2 x 2 outputs: share_rows, n_rows and
+                               * n_pixels are even, and there is no leaky_relu, whose -0 among other
+                               * zeros would be found in another order than by max_windows */
     ptrdiff_t n_rows, n_pixels, n_filters;
     ptrdiff_t x_row, out_row; /* from one row of outputs to the next */
     ptrdiff_t out_plane;      /* from one filter's outputs to the next's ... */

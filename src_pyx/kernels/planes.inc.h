@@ -364,7 +364,7 @@ NAME(planes_tiles)(const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t t
 
         const T *bias = (const T *)p->bias + first;
         FOR_SUMS sum[r][f][v] += bias[f];
-        if (p->activation == PYCNN_LEAKY_RELU) {
+        if (!pool && p->activation == PYCNN_LEAKY_RELU) {
             VECTOR y[PLANES_ROWS * PLANES_FILTERS * PLANES_VECTORS];
             int i = 0, j = 0;
             FOR_SUMS y[i++] = sum[r][f][v];

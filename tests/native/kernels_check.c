@@ -94,6 +94,8 @@ static void check_planes(const pycnn_level *level, int type)
         ptrdiff_t taps[(7 + PLANES_ROWS - 1) * 12];
         pycnn_planes p = {.taps = taps, .slope = n % 9 < 6 ? 0.5 : -2, .activation = n % 3};
         p.pool = n % 4 == 3;
+        if (p.pool)
+            p.activation = n % 3 ? PYCNN_RELU : PYCNN_LINEAR;
         p.n_taps = rand() % 13;
         p.taps_y = p.pool + rand() % 7;
         p.n_rows = 1 + rand() % 9;
