@@ -4,6 +4,9 @@ import os
 
 # Before anything imports SciPy: without it scikit-learn skips one of its checks of estimators.
 os.environ["SCIPY_ARRAY_API"] = "1"
+# Before anything imports NumPy: where two processes run tests, or others keep the CPUs busy, the
+# threads of BLAS wait for each other for most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
