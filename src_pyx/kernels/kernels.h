@@ -52,7 +52,7 @@ typedef struct {
     ptrdiff_t run;            /* direct: products per tap */
     ptrdiff_t w_step;         /* direct: elements from one product's filters to the next's */
     ptrdiff_t w_ahead;        /* direct: elements from a product's filters to those to be fetched */
-    ptrdiff_t n_pixels;
+    ptrdiff_t n_pixels;       /* at least 1 */
     ptrdiff_t n_filters;      /* outputs per pixel to store */
     ptrdiff_t x_step;         /* elements from one pixel to the next */
     ptrdiff_t out_step;       /* likewise in out */
