@@ -43,7 +43,6 @@ cdef struct Convolution:
 
 cdef int plan_convolution(Convolution *c, int type, int parts) noexcept nogil
 cdef void free_convolution(Convolution *c) noexcept nogil
-cdef void copy_bias(Py_ssize_t itemsize, const char *bias, Py_ssize_t n, char *out) noexcept nogil
 cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil
 cdef Py_ssize_t scratch_bytes(const Plan *plan, Py_ssize_t images) noexcept nogil
 cdef int run(const Plan *plan, Weights *weights, const char *x, const char *bias, int activation,

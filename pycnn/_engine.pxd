@@ -120,6 +120,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct pycnn_kernels:
         Py_ssize_t lanes
         Py_ssize_t direct_pixels
+        void (*copy_bias)(const void *, Py_ssize_t, void *) noexcept nogil
         void (*direct)(const pycnn_line *) noexcept nogil
         void (*multiply)(const pycnn_line *) noexcept nogil
         void (*planes)(const pycnn_planes *) noexcept nogil

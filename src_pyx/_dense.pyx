@@ -9,7 +9,7 @@ cimport numpy as cnp
 from libc.string cimport memcpy, memset
 
 from pycnn._arrays cimport carray
-from pycnn._driver cimport copy_bias, workers_for
+from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
     DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
     parallel, pycnn_line, pycnn_tap, type_index,
@@ -165,7 +165,7 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
             return NO_MEMORY
     memset(own, 0, bias_bytes(d))
     if bias is not NULL:
-        copy_bias(d.itemsize, bias, d.n_out, own)
+        d.kernels.copy_bias(bias, d.n_out, own)
     tap.x = tap.w = 0
     job.sums = own + bias_bytes(d)
     job.line.taps = &tap

@@ -1,7 +1,6 @@
 """One call: scratch, tasks for the threads, and images handed back to the direct algorithm."""
 
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from cython cimport floating
 from libc.string cimport memchr, memset
 
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
@@ -113,27 +112,13 @@ cdef void start_call(const Geometry *g, const Weights *weights, const char *bias
     memset(padded_bias, 0, g.groups * g.group_lanes * g.itemsize)
     if bias is not NULL:
         for group in range(g.groups):
-            copy_bias(g.itemsize, bias + group * g.group_oc * g.itemsize, g.group_oc,
-                      padded_bias + group * g.group_lanes * g.itemsize)
+            g.kernels.copy_bias(bias + group * g.group_oc * g.itemsize, g.group_oc,
+                                padded_bias + group * g.group_lanes * g.itemsize)
     call.filters = weights.data
     call.amx = &weights.amx
     call.bias = padded_bias
     call.activation = activation
     call.slope = slope
-
-
-cdef void copy_bias(Py_ssize_t itemsize, const char *bias, Py_ssize_t n, char *out) noexcept nogil:
-    """Without -0, so that no sum with its bias is one, and relu is a maximum alone."""
-    if itemsize == 4:
-        add_zero[float](<const float *> bias, n, <float *> out)
-    else:
-        add_zero[double](<const double *> bias, n, <double *> out)
-
-
-cdef inline void add_zero(const floating *x, Py_ssize_t n, floating *out) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        out[i] = x[i] + 0
 
 
 cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil:

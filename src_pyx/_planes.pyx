@@ -83,8 +83,7 @@ cdef bint planes_pool_squares(const Geometry *g) noexcept nogil:
 
 cdef Py_ssize_t planes_taps_bytes(const Geometry *g) noexcept nogil:
     """The list of taps of a window, and of some rows beneath."""
-    return ((g.y.kernel + PLANES_ROWS - 1) * g.x.kernel * g.ic * <Py_ssize_t> sizeof(Py_ssize_t)
-            + 63) & ~63
+    return (g.y.kernel + PLANES_ROWS - 1) * g.x.kernel * g.ic * <Py_ssize_t> sizeof(Py_ssize_t)
 
 
 cdef inline Py_ssize_t weights_bytes(const Geometry *g) noexcept nogil:

@@ -26,7 +26,7 @@ NAME(activate)(VECTOR v, int activation, T slope)
     return NAME(rectify)(v, 1, slope);
 }
 
-/* relu of a sum with its bias, which is never -0: whoever calls a kernel has no -0 in the bias. */
+/* relu of a sum with its bias, which is never -0: copy_bias leaves none of it in the bias. */
 static inline __attribute__((always_inline)) VECTOR
 NAME(rectify_sum)(VECTOR y)
 {
@@ -34,6 +34,13 @@ NAME(rectify_sum)(VECTOR y)
     const T *zero = &nothing;
     OPAQUE(zero);       /* no register is kept for it while the products are added up */
     return MAXIMUM(*zero - (VECTOR){0}, y);
+}
+
+/* A bias as rectify_sum needs it. */
+static void NAME(copy_bias)(const void *bias, ptrdiff_t n, void *out)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        ((T *)out)[i] = ((const T *)bias)[i] + 0;   /* -0 becomes +0 */
 }
 
 /* Called, so that what leaky_relu needs takes no registers from the sums. */

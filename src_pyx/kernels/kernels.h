@@ -143,6 +143,7 @@ typedef struct {
     ptrdiff_t direct_pixels;  /* the largest direct tile is direct_pixels x 2 vectors */
 
     /* Convolution, float types only; the equations are in convolution.inc.h. */
+    void (*copy_bias)(const void *bias, ptrdiff_t n, void *out);    /* without -0 */
     void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
     void (*multiply)(const pycnn_line *);   /* one vector through a matrix of n_filters columns */
 

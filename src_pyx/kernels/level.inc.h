@@ -127,6 +127,7 @@
     [PYCNN_##S] = {                                                                                \
         .lanes = VECTOR_BYTES / sizeof(T),                                                         \
         .direct_pixels = TILE_PIXELS,                                                              \
+        .copy_bias = copy_bias_##S,                                                                \
         .direct = direct_##S,                                                                      \
         .multiply = multiply_##S,                                                                  \
         .planes = planes_##S,                                                                      \

@@ -141,12 +141,15 @@ INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const i
         const ptrdiff_t p = at < pixels - step ? at : pixels - step;
         const T *x = from + 2 * p * channels;
         VECTOR low = LOAD(x), high = LOAD(x + LANES), best = {0};
-        for (ptrdiff_t r = 0; r < rows; r++, x += row_step) {
-            if (!mean) {
+        if (!mean) {
+            for (ptrdiff_t r = 1; r < rows; r++) {
+                x += row_step;
                 low = NAME(combine)(LOAD(x), low, 0);
                 high = NAME(combine)(LOAD(x + LANES), high, 0);
-                continue;
             }
+            best = NAME(order_pairs)(NAME(pair_maxima)(low, high, channels), channels, 0);
+        }
+        for (ptrdiff_t r = 0; mean && r < rows; r++, x += row_step) {
             NAME(mask) first, second;
             UNROLL for (int i = 0; i < LANES; i++) {
                 first[i] = 2 * (i / channels) * channels + i % channels;
@@ -159,8 +162,6 @@ INLINE ptrdiff_t NAME(pairs)(const pycnn_windows *w, const int channels, const i
         }
         if (mean)
             best /= count;
-        else
-            best = NAME(order_pairs)(NAME(pair_maxima)(low, high, channels), channels, 0);
         STORE(out + p * channels, best);
     }
     return pixels;
