@@ -1,12 +1,15 @@
 """The arrays of a call: inputs as the loops read them, and where the result goes."""
 
 cimport numpy as cnp
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport uintptr_t
 
 cnp.import_array()
 
 cdef enum:
     MOST_DIMENSIONS = 64            # of NumPy 2; 32 before it
+    CACHE_LINE = 64
+    SMALL_BYTES = 16384             # takes longer to align than stores across lines cost
 
 
 # ---- inputs -------------------------------------------------------------------------------------
@@ -47,7 +50,7 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
     for axis in range(n_axes):
         sizes[axis] = shape[axis]
     if out is None:
-        return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
+        return empty(n_axes, sizes, dtype)
     if not (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISCARRAY(out)
             and cnp.PyArray_TYPE(out) == dtype.num and cnp.PyArray_NDIM(out) == n_axes):
         return None
@@ -59,6 +62,28 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
                 and not (elementwise and is_same_memory(x, out))):
             return None
     return out
+
+
+cdef object empty(int n_axes, cnp.npy_intp *sizes, cnp.dtype dtype):
+    """A new array from the start of a cache line, so that no store of a vector crosses one.
+
+    NumPy's own memory starts 16 bytes behind one as a rule. A large array is a view of it.
+    """
+    cdef cnp.npy_intp n_bytes = dtype.itemsize, room, offset
+    cdef int axis
+    for axis in range(n_axes):
+        if sizes[axis] != 0 and n_bytes > PY_SSIZE_T_MAX // 2 // sizes[axis]:
+            n_bytes = 0                         # too many to address, as NumPy says below
+        n_bytes *= sizes[axis]
+    if n_bytes < SMALL_BYTES:
+        return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
+    room = n_bytes + CACHE_LINE - 1
+    memory = cnp.PyArray_EMPTY(1, &room, cnp.NPY_UINT8, False)
+    offset = -<uintptr_t> cnp.PyArray_DATA(memory) & (CACHE_LINE - 1)
+    array = cnp.PyArray_SimpleNewFromData(n_axes, sizes, dtype.num,
+                                          cnp.PyArray_BYTES(memory) + offset)
+    cnp.set_array_base(array, memory)
+    return array
 
 
 cdef bint is_same_memory(x, out) noexcept:

@@ -68,7 +68,7 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     cdef Py_ssize_t group_panels = g.panels // g.groups
     cdef Py_ssize_t panel, group, f, lane, i, n_lines, step, out_step
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
-    cdef bint across = breadth >= height or breadth >= g.kernels.direct_pixels
+    cdef bint across
     cdef const char *origin
     line.sums = NULL
     line.w_ahead = 0
@@ -76,6 +76,9 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     line.n_taps = list_taps(g, r, taps, &line.run)
     line.activation = call.activation
     line.slope = call.slope
+    if r.y_step == breadth * r.x_step and out_row_step == breadth * g.oc:
+        height, breadth = 1, height * breadth   # rows behind each other, as of a 1x1: one line
+    across = breadth >= height or breadth >= g.kernels.direct_pixels
     if across:
         line.n_pixels, line.x_step, line.out_step = breadth, r.x_step, g.oc
         n_lines, step, out_step = height, r.y_step, out_row_step

@@ -89,6 +89,25 @@ def test_a_new_array_has_the_shape_and_dtype_in_native_bytes(shape, code):
         assert new.flags.carray
 
 
+@pytest.mark.parametrize("shape", [(16384,), (3, 5, 7, 401), (1, 16391, 1)])
+@pytest.mark.parametrize("code", "?bBhHiIlLqQefd")
+def test_a_large_new_array_begins_a_cache_line(shape, code):
+    new = [_arrays.result_for(None, shape, np.dtype(code), ()) for _ in range(8)]
+    for i, array in enumerate(new):
+        assert (array.shape, array.dtype.char) == (shape, code)
+        assert array.flags.carray
+        assert array.ctypes.data % 64 == 0
+        array[...] = i % 2
+    for i, array in enumerate(new):  # no two have memory in common
+        assert (array == i % 2).all()
+
+
+@pytest.mark.parametrize("shape", [(2**62, 2), (2**31, 2**31, 2), (2**63 - 1,), (2**62 - 64,)])
+def test_a_new_array_that_is_too_large_is_refused(shape):
+    with pytest.raises((ValueError, MemoryError)):
+        _arrays.result_for(None, shape, FLOAT, ())
+
+
 @pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x.view(np.uint8)])
 def test_an_array_that_was_changed_since_it_was_checked_is_refused(change):
     """Another thread may have done so; a call must not read past its end."""

@@ -108,7 +108,8 @@ NAME(direct_product)(const T *const *x, ptrdiff_t k, ptrdiff_t x_step, const T *
     VECTOR filter[2];
     UNROLL for (int v = 0; v < vectors; v++) {
         filter[v] = LOAD(w + v * LANES);
-        __builtin_prefetch(w + w_ahead + v * LANES);
+        if (v * VECTOR_BYTES % 64 == 0)     /* a cache line */
+            __builtin_prefetch(w + w_ahead + v * LANES);
     }
     UNROLL for (int p = 0; p < pixels; p++)
         UNROLL for (int v = 0; v < vectors; v++)
