@@ -1,4 +1,11 @@
-"""Inputs as the loops read them."""
+"""The arrays of a call: inputs as the loops read them, and new ones for results."""
+
+cimport numpy as cnp
+
+
+cdef enum:
+    MOST_DIMENSIONS = 64            # of NumPy 2; 32 before it
 
 
 cdef object carray(array, int type_num, Py_ssize_t size)
+cdef object empty(int n_axes, cnp.npy_intp *sizes, cnp.dtype dtype)

@@ -1,5 +1,6 @@
 from typing import Any, Self, TypeAlias
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pycnn._conv import ConvPlan, Packed
@@ -10,6 +11,6 @@ _Link: TypeAlias = tuple[
 ]
 
 class Chain:
-    def __new__(cls, type_num: int, images: int, links: list[_Link]) -> Self: ...
+    def __new__(cls, dtype: np.dtype[Any], shape: tuple[int, ...], links: list[_Link]) -> Self: ...
 
-def run_chain(chain: Chain, x: ArrayLike, out: NDArray[Any]) -> None: ...
+def run_chain(chain: Chain, x: ArrayLike) -> NDArray[Any]: ...

@@ -7,7 +7,6 @@ from libc.stdint cimport uintptr_t
 cnp.import_array()
 
 cdef enum:
-    MOST_DIMENSIONS = 64            # of NumPy 2; 32 before it
     CACHE_LINE = 64
     SMALL_BYTES = 16384             # takes longer to align than stores across lines cost
 

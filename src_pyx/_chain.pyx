@@ -6,7 +6,7 @@ What one leaves to the next goes from one of two buffers to the other.
 cimport numpy as cnp
 from libc.stdlib cimport calloc, free
 
-from pycnn._arrays cimport carray
+from pycnn._arrays cimport MOST_DIMENSIONS, carray, empty
 from pycnn._conv cimport ConvPlan, Packed
 from pycnn._dense cimport Dense, plan_dense, run_dense, wide_bytes, widen
 from pycnn._driver cimport Plan, run
@@ -30,7 +30,7 @@ cdef struct Link:
 
 
 cdef class Chain:
-    """Links of one dtype for batches of one size.
+    """Links of one dtype for batches of one size, with a result of this shape.
 
     A link is (plan, packed, bias, activation, slope) with a ConvPlan or StagePlan, or (None,
     weights, bias, activation, slope) for a dense layer. It takes as many numbers as the one before
@@ -40,13 +40,15 @@ cdef class Chain:
     cdef Link *links
     cdef Py_ssize_t n_links
     cdef Py_ssize_t buffer_bytes
-    cdef int type_num
+    cdef cnp.dtype dtype
+    cdef int n_axes                 # of the result
+    cdef cnp.npy_intp[MOST_DIMENSIONS] sizes
     cdef list kept                  # what the links point into
 
-    def __cinit__(self, int type_num, Py_ssize_t images, list links not None):
-        cdef Py_ssize_t i, made = 0
+    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, list links not None):
+        cdef Py_ssize_t i, made = 0, wanted = 1
         cdef Link *link
-        self.type_num = type_num
+        self.dtype = dtype
         self.kept = []
         self.links = <Link *> calloc(len(links) + 1, sizeof(Link))
         check(DONE if self.links is not NULL else NO_MEMORY)
@@ -55,14 +57,22 @@ cdef class Chain:
             link = &self.links[i]
             link.activation, link.slope = activation, slope
             if plan is None:
-                self.place_dense(link, images, weights, bias)
+                self.place_dense(link, shape[0], weights, bias)
             else:
                 self.place_convolution(link, plan, weights, bias)
             if i > 0 and link.n_in != made:
                 raise ValueError(f"link {i} takes {link.n_in} numbers where {made} are made")
             made = link.n_out
             if i + 1 < self.n_links:
-                self.buffer_bytes = max(self.buffer_bytes, (made * self.itemsize() + 63) & ~63)
+                self.buffer_bytes = max(self.buffer_bytes, (made * dtype.itemsize + 63) & ~63)
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"a result of {len(shape)} dimensions")
+        self.n_axes = len(shape)
+        for i in range(self.n_axes):
+            self.sizes[i] = shape[i]
+            wanted *= shape[i]
+        if made != wanted:
+            raise ValueError(f"the links make {made} numbers where the result has {wanted}")
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -70,11 +80,8 @@ cdef class Chain:
             aligned_free(self.links[i].wide)
         free(self.links)
 
-    cdef Py_ssize_t itemsize(self) noexcept nogil:
-        return 4 if self.type_num == cnp.NPY_FLOAT else 8
-
     cdef const char *keep(self, array, Py_ssize_t size) except? NULL:
-        array = carray(array, self.type_num, size)
+        array = carray(array, self.dtype.num, size)
         self.kept.append(array)
         return cnp.PyArray_BYTES(array)
 
@@ -98,7 +105,7 @@ cdef class Chain:
         d.n = images
         d.n_in, d.n_out = weights.shape
         d.threads = 0
-        plan_dense(d, type_index(self.type_num))
+        plan_dense(d, type_index(self.dtype.num))
         link.n_in, link.n_out = images * d.n_in, images * d.n_out
         link.weights = self.keep(weights, d.n_in * d.n_out)
         if wide_bytes(d):
@@ -111,20 +118,19 @@ cdef class Chain:
         return 0
 
 
-def run_chain(Chain chain not None, x, out):
-    """`x` of the first link's size and any dtype into `out`, in C order and of the chain's dtype.
-
-    They have no memory in common.
-    """
+def run_chain(Chain chain not None, x):
+    """The result for `x`, of the first link's size and any dtype."""
     cdef Link *link
     cdef Py_ssize_t i
     cdef int outcome = NO_MEMORY
     cdef const char *source
     cdef char *target
-    cdef char *result = cnp.PyArray_BYTES(out)
+    cdef char *last
     cdef char *buffers
-    x = carray(x, chain.type_num, chain.links[0].n_in)
+    x = carray(x, chain.dtype.num, chain.links[0].n_in)
     source = cnp.PyArray_BYTES(x)
+    result = empty(chain.n_axes, chain.sizes, chain.dtype)
+    last = cnp.PyArray_BYTES(result)
     with nogil:
         buffers = <char *> aligned_alloc(2 * chain.buffer_bytes)
         if buffers is not NULL:
@@ -135,7 +141,7 @@ def run_chain(Chain chain not None, x, out):
             link = &chain.links[i]
             target = buffers + i % 2 * chain.buffer_bytes
             if i == chain.n_links - 1:
-                target = result
+                target = last
             if link.plan is NULL:
                 outcome = run_dense(&link.dense, source, link.weights, link.bias, link.activation,
                                     link.slope, target, NULL)
@@ -145,3 +151,4 @@ def run_chain(Chain chain not None, x, out):
             source = target
         aligned_free(buffers)
     check(outcome)
+    return result

@@ -126,23 +126,21 @@ class Call:
 class _Made:
     """A chain and what it was made from; it is None where the calls must be made one by one.
 
-    `dtype` and `shape` are of the results; `checked` is the last change of a layer when the
-    parameters were looked at.
+    `dtype` is the results'; `checked` is the last change of a layer when the parameters were
+    looked at.
     """
 
-    __slots__ = ("chain", "checked", "dtype", "parameters", "shape")
+    __slots__ = ("chain", "checked", "dtype", "parameters")
 
     def __init__(
         self,
         parameters: list[Parameters | None],
         dtype: DType,
-        shape: Shape,
         chain: _chain.Chain | None,
         checked: object,
     ) -> None:
         self.parameters = parameters
         self.dtype = dtype
-        self.shape = shape
         self.chain = chain
         self.checked = checked
 
@@ -160,7 +158,7 @@ class _Chained:
     def __call__(self, x: Array) -> Array:
         key = len(x), x.dtype
         made = self._made.get(key)
-        if made is None or not self._is_current(made, x.dtype):
+        if made is None or not (made.checked is Changes.latest or self._is_current(made, x.dtype)):
             # A new one, as other threads may be looking; others than these would keep old weights.
             kept = {k: m for k, m in list(self._made.items()) if self._is_current(m, k[1])}
             self._made = kept if len(kept) < _MAX_CHAINS else {}
@@ -169,9 +167,8 @@ class _Chained:
             for step in self._steps:
                 x = step(x)
             return x
-        result = _checks.allocate(made.shape, made.dtype, "Sequential")
         try:
-            _chain.run_chain(made.chain, x, result)
+            result = _chain.run_chain(made.chain, x)
             if self._activation is not None:
                 apply(self._activation, result)
         except MemoryError as error:
@@ -179,10 +176,8 @@ class _Chained:
         return result
 
     def _is_current(self, made: _Made, dtype: DType) -> bool:
-        """Whether no parameters were replaced since."""
+        """Whether no parameters were replaced since, though something changed."""
         latest = Changes.latest  # one that comes while looking counts as not yet seen
-        if made.checked is latest:
-            return True
         for call, parameters in zip(self._calls, made.parameters, strict=True):
             if call.parameters(dtype) is not parameters:
                 return False
@@ -206,13 +201,13 @@ class _Chained:
                     widest = _checks.compute_dtype(dtype, made.weights.dtype, "Sequential")
                     found = call.link(made, shape, dtype) if widest == dtype else None
                 if found is None:
-                    return _Made(parameters, dtype, shape, None, latest)
+                    return _Made(parameters, dtype, None, latest)
                 shape, link = found
                 links.append(link)
-            chain = _chain.Chain(dtype.num, shape[0], links)
+            chain = _chain.Chain(dtype, shape, links)
         except MemoryError as error:
             raise _checks.out_of_memory("Sequential", error) from None
-        return _Made(parameters, dtype, shape, chain, latest)
+        return _Made(parameters, dtype, chain, latest)
 
 
 def chained(steps: Iterable[Step]) -> list[Step]:

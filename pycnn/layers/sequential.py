@@ -136,9 +136,10 @@ class Sequential(_layer.Layer, loadable=True):
             Complex, object, string or longdouble arrays; masked arrays.
         """
         x = _checks.as_array(x, self._who, "x")
-        if self._is_sample(x):
-            return self._plan_for(x.shape)(x[None])[0, ...]
-        return self._run(x)
+        plan = self._plans.get(x.shape)  # of a sample, which has fewer dimensions than any batch
+        if plan is None and self._is_sample(x):
+            plan = self._plan_for(x.shape)
+        return self._run(x) if plan is None else plan(x[None])[0, ...]
 
     def predict(
         self, X: Iterable[ArrayLike], batch_size: SupportsIndex = 32, progress: bool = False
