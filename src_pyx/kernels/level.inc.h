@@ -28,22 +28,22 @@
 #define PLANES_VECTORS 8
 #define PLANES_MOST_ROWS {4, 2, 1, 1}
 #define PLANES_MOST_VECTORS {6, 4, 8, 6}
-#define PLANES_POOL_MOST_VECTORS {8, 6}
+#define PLANES_POOL_MOST_VECTORS {8, 6, 2}
 #define PLANES_TILES(TILE)                                                                         \
     TILES_6(TILE, 1, 1) TILES_6(TILE, 4, 1) TILES_4(TILE, 1, 2) TILES_4(TILE, 2, 2)                \
     TILES_8(TILE, 1, 3) TILES_6(TILE, 1, 4)
-#define PLANES_POOL_TILES(TILE) TILES_8(TILE, 2, 1) TILES_6(TILE, 2, 2)
+#define PLANES_POOL_TILES(TILE) TILES_8(TILE, 2, 1) TILES_6(TILE, 2, 2) TILE(2, 3, 2)
 #else
 #define TILE_PIXELS 6
 #define DEPTHWISE_PIXELS 4
 #define PLANES_VECTORS 6
 #define PLANES_MOST_ROWS {2, 1, 1, 1}
 #define PLANES_MOST_VECTORS {6, 6, 4, 3}
-#define PLANES_POOL_MOST_VECTORS {6, 3}
+#define PLANES_POOL_MOST_VECTORS {6, 3, 2}
 #define PLANES_TILES(TILE)                                                                         \
     TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_6(TILE, 1, 2) TILES_4(TILE, 1, 3)                \
     TILES_3(TILE, 1, 4)
-#define PLANES_POOL_TILES(TILE) TILES_6(TILE, 2, 1) TILES_3(TILE, 2, 2)
+#define PLANES_POOL_TILES(TILE) TILES_6(TILE, 2, 1) TILES_3(TILE, 2, 2) TILE(2, 3, 2)
 #endif
 
 #include "compact.inc.h"

@@ -231,7 +231,9 @@ NAME(planes_add)(const T *x, const ptrdiff_t *taps, ptrdiff_t n, const T *w, ptr
                  ptrdiff_t w_row, NAME(planes_sums) sum, const int begin, const int end,
                  const int filters, const int vectors)
 {
-    for (ptrdiff_t k = 0; k < n; k++, w += w_step) {
+    /* Twice, as the loads of taps and of the loop take the place of loads of the image. */
+    _Pragma("GCC unroll 2") for (ptrdiff_t k = 0; k < n; k++, w += w_step) {
+        OPAQUE(w);      /* no second loop for a step of one, which there is not */
         const T *tap = x + taps[k];
         /* What there are fewer of stays in registers: the weights or the image. */
         if ((end - begin) * filters <= vectors) {
@@ -286,7 +288,7 @@ NAME(planes_store_half)(T *out, VECTOR v, const int half)
     memcpy(out, (const char *)&v + half * sizeof v / 2, sizeof v / 2);
 }
 
-/* The maxima of squares of 2 x 2, of one or two filters.  relu of the largest is the largest relu. */
+/* The maxima of squares of 2 x 2, of one to three filters.  relu of the largest is the largest relu. */
 static inline __attribute__((always_inline)) void
 NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTORS], int relu,
                   T *out, ptrdiff_t out_step, ptrdiff_t out_plane, const int filters,
@@ -297,25 +299,33 @@ NAME(planes_pool)(VECTOR (*upper)[PLANES_VECTORS], VECTOR (*lower)[PLANES_VECTOR
         UNROLL for (int v = 0; v < vectors; v++)
             high[f][v] = NAME(combine)(lower[f][v], upper[f][v], 0);
     /* Two vectors give one, of two filters or of neighbouring columns. */
-    UNROLL for (int v = 0; v < vectors; v += filters == 2 ? 1 : 2) {
-        const int whole = filters == 2 || v + 1 < vectors;
-        const VECTOR other = filters == 2 ? high[1][v] : high[0][whole ? v + 1 : v];
-        VECTOR maxima = NAME(pair_maxima)(high[0][v], other, 1);
-        if (relu)
-            maxima = NAME(rectify_sum)(maxima);
-        if (filters == 2 && out_step == 2) {
-            STORE(out + v * LANES, NAME(order_pairs)(maxima, 1, 1));
-            continue;
-        }
-        maxima = NAME(order_pairs)(maxima, 1, 0);
-        if (filters == 1 && whole) {
-            STORE(out + v * LANES / 2, maxima);
-            continue;
-        }
-        NAME(planes_store_half)(out + v * LANES / 2, maxima, 0);
-        if (filters == 2)
+    if (filters == 2) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            VECTOR maxima = NAME(pair_maxima)(high[0][v], high[1][v], 1);
+            if (relu)
+                maxima = NAME(rectify_sum)(maxima);
+            if (out_step == 2) {
+                STORE(out + v * LANES, NAME(order_pairs)(maxima, 1, 1));
+                continue;
+            }
+            maxima = NAME(order_pairs)(maxima, 1, 0);
+            NAME(planes_store_half)(out + v * LANES / 2, maxima, 0);
             NAME(planes_store_half)(out + v * LANES / 2 + out_plane, maxima, 1);
+        }
+        return;
     }
+    UNROLL for (int f = 0; f < filters; f++)
+        UNROLL for (int v = 0; v < vectors; v += 2) {
+            const int whole = v + 1 < vectors;
+            VECTOR maxima = NAME(pair_maxima)(high[f][v], high[f][whole ? v + 1 : v], 1);
+            if (relu)
+                maxima = NAME(rectify_sum)(maxima);
+            maxima = NAME(order_pairs)(maxima, 1, 0);
+            if (whole)
+                STORE(out + f * out_plane + v * LANES / 2, maxima);
+            else
+                NAME(planes_store_half)(out + f * out_plane + v * LANES / 2, maxima, 0);
+        }
 }
 
 #define FOR_SUMS                                                                                   \
@@ -422,7 +432,7 @@ static void NAME(planes)(const pycnn_planes *p)
     static const ptrdiff_t most_rows[] = PLANES_MOST_ROWS;
     static const ptrdiff_t most_vectors[2][PLANES_FILTERS] = {PLANES_MOST_VECTORS,
                                                               PLANES_POOL_MOST_VECTORS};
-    const ptrdiff_t most_filters = p->pool ? PLANES_POOL_FILTERS : PLANES_FILTERS;
+    const ptrdiff_t most_filters = !p->pool ? PLANES_FILTERS : p->n_pixels < 2 * LANES ? 2 : 3;
     const ptrdiff_t vectors = (p->n_pixels - 1) / LANES + 1;
     ptrdiff_t filters, rows;
     for (ptrdiff_t first = 0; first < p->n_filters; first += filters) {
@@ -431,8 +441,9 @@ static void NAME(planes)(const pycnn_planes *p)
         ptrdiff_t tiles = (vectors - 1) / most_vectors[p->pool][filters - 1] + 1;
         if (tiles == 1 && p->n_pixels % LANES > 0)
             tiles = 2;      /* which overlap */
-        /* Of almost equal width: some have a vector more. */
-        const ptrdiff_t wide = vectors / tiles, wider = vectors % tiles;
+        /* Of almost equal width: some have a vector more.  Three pooled filters take pairs. */
+        const int pairs = p->pool && filters == 3;
+        const ptrdiff_t wide = pairs ? 2 : vectors / tiles, wider = pairs ? 0 : vectors % tiles;
         for (ptrdiff_t y = 0; y < p->n_rows; y += rows) {
             rows = p->pool ? 2 : most_rows[filters - 1];
             if (!p->pool && (!p->share_rows || rows > p->taps_y || rows > p->n_rows - y))
