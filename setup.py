@@ -96,7 +96,10 @@ def extension(pyx):
         [pyx, *c_files],
         include_dirs=[np.get_include(), KERNELS, INCLUDE],
         depends=[*glob(f"{KERNELS}/*.h"), *glob(f"{INCLUDE}/pycnn/*.h")],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION"),
+            ("NPY_TARGET_VERSION", "NPY_1_23_API_VERSION"),
+        ],
     )
 
 

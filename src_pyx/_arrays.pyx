@@ -1,16 +1,98 @@
 """The arrays of a call: inputs as the loops read them, and where the result goes."""
 
 cimport numpy as cnp
-from cpython.pyport cimport PY_SSIZE_T_MAX
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport uintptr_t
+from libc.string cimport memmove, strcpy
 
 cnp.import_array()
 
 cdef enum:
     CACHE_LINE = 64
-    SMALL_BYTES = 16384             # takes longer to align than stores across lines cost
+    LARGE_BYTES = 64 * 1024         # below, to ask for such memory takes longer than it saves
 
 
+# ---- memory -------------------------------------------------------------------------------------
+#
+# NumPy's memory starts 16 bytes behind a cache line as a rule, so that every second vector of 32
+# bytes, and every one of 64, is stored into two lines. Large results are NumPy's memory from the
+# next line on, by a handler of its NEP 49: they own it, as any array.
+
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct Allocator "PyDataMemAllocator":
+        void *ctx
+        void *(*malloc)(void *ctx, size_t size) noexcept
+        void *(*calloc)(void *ctx, size_t n, size_t size) noexcept
+        void *(*realloc)(void *ctx, void *start, size_t size) noexcept
+        void (*free)(void *ctx, void *start, size_t size) noexcept
+    ctypedef struct Handler "PyDataMem_Handler":
+        char name[127]
+        unsigned char version
+        Allocator allocator
+    PyObject *PyDataMem_DefaultHandler
+    object PyDataMem_GetHandler()
+    object PyDataMem_SetHandler(object handler)
+
+cdef enum:
+    EXTRA = sizeof(void *) + CACHE_LINE - 1     # where the whole begins is kept before the array
+
+cdef Allocator numpys = (
+    <Handler *> PyCapsule_GetPointer(<object> PyDataMem_DefaultHandler, "mem_handler")).allocator
+
+
+cdef inline char *line_in(char *whole) noexcept:
+    return <char *> ((<uintptr_t> whole + EXTRA) & ~<uintptr_t> (CACHE_LINE - 1))
+
+
+cdef inline char *whole_of(void *start) noexcept:
+    return (<char **> start)[-1]
+
+
+cdef void *keep(char *whole) noexcept:
+    """The array's memory in what NumPy gave, if it did."""
+    if whole is NULL:
+        return NULL
+    (<char **> line_in(whole))[-1] = whole
+    return line_in(whole)
+
+
+cdef void *line_malloc(void *ctx, size_t size) noexcept:
+    return keep(<char *> numpys.malloc(numpys.ctx, size + EXTRA))
+
+
+cdef void *line_calloc(void *ctx, size_t n, size_t size) noexcept:
+    if size > 0 and n > (<size_t> -1 - EXTRA) // size:
+        return NULL
+    return keep(<char *> numpys.calloc(numpys.ctx, n * size + EXTRA, 1))
+
+
+cdef void *line_realloc(void *ctx, void *start, size_t size) noexcept:
+    cdef char *whole
+    cdef size_t before
+    if start is NULL:
+        return line_malloc(ctx, size)
+    before = <char *> start - whole_of(start)
+    whole = <char *> numpys.realloc(numpys.ctx, whole_of(start), size + EXTRA)
+    if whole is not NULL:
+        memmove(line_in(whole), whole + before, size)
+    return keep(whole)
+
+
+cdef void line_free(void *ctx, void *start, size_t size) noexcept:
+    if start is not NULL:
+        numpys.free(numpys.ctx, whole_of(start), size + EXTRA)
+
+
+cdef Handler handler
+strcpy(handler.name, "pycnn_cache_lines")
+handler.version = 1
+handler.allocator.ctx = NULL
+handler.allocator.malloc = line_malloc
+handler.allocator.calloc = line_calloc
+handler.allocator.realloc = line_realloc
+handler.allocator.free = line_free
+cdef object on_cache_lines = PyCapsule_New(&handler, "mem_handler", NULL)
 # ---- inputs -------------------------------------------------------------------------------------
 
 cdef object carray(array, int type_num, Py_ssize_t size):
@@ -64,25 +146,18 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
 
 
 cdef object empty(int n_axes, cnp.npy_intp *sizes, cnp.dtype dtype):
-    """A new array from the start of a cache line, so that no store of a vector crosses one.
-
-    NumPy's own memory starts 16 bytes behind one as a rule. A large array is a view of it.
-    """
-    cdef cnp.npy_intp n_bytes = dtype.itemsize, room, offset
+    """A new array; a large one begins a cache line, unless the caller has a memory handler."""
+    cdef double n_bytes = dtype.itemsize
     cdef int axis
     for axis in range(n_axes):
-        if sizes[axis] != 0 and n_bytes > PY_SSIZE_T_MAX // 2 // sizes[axis]:
-            n_bytes = 0                         # too many to address, as NumPy says below
         n_bytes *= sizes[axis]
-    if n_bytes < SMALL_BYTES:
+    if n_bytes < LARGE_BYTES or PyDataMem_GetHandler() is not <object> PyDataMem_DefaultHandler:
         return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
-    room = n_bytes + CACHE_LINE - 1
-    memory = cnp.PyArray_EMPTY(1, &room, cnp.NPY_UINT8, False)
-    offset = -<uintptr_t> cnp.PyArray_DATA(memory) & (CACHE_LINE - 1)
-    array = cnp.PyArray_SimpleNewFromData(n_axes, sizes, dtype.num,
-                                          cnp.PyArray_BYTES(memory) + offset)
-    cnp.set_array_base(array, memory)
-    return array
+    theirs = PyDataMem_SetHandler(on_cache_lines)
+    try:
+        return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
+    finally:
+        PyDataMem_SetHandler(theirs)
 
 
 cdef bint is_same_memory(x, out) noexcept:

@@ -89,17 +89,32 @@ def test_a_new_array_has_the_shape_and_dtype_in_native_bytes(shape, code):
         assert new.flags.carray
 
 
-@pytest.mark.parametrize("shape", [(16384,), (3, 5, 7, 401), (1, 16391, 1)])
+LARGE = 2**16  # elements, of a byte at least: such arrays are NumPy's memory from a line on
+
+
+@pytest.mark.parametrize("shape", [(LARGE,), (3, 5, 7, 701), (1, LARGE + 7, 1)])
 @pytest.mark.parametrize("code", "?bBhHiIlLqQefd")
 def test_a_large_new_array_begins_a_cache_line(shape, code):
     new = [_arrays.result_for(None, shape, np.dtype(code), ()) for _ in range(8)]
     for i, array in enumerate(new):
         assert (array.shape, array.dtype.char) == (shape, code)
         assert array.flags.carray
+        assert array.flags.owndata
         assert array.ctypes.data % 64 == 0
         array[...] = i % 2
     for i, array in enumerate(new):  # no two have memory in common
         assert (array == i % 2).all()
+
+
+def test_a_large_new_array_can_be_resized():
+    array = _arrays.result_for(None, (LARGE,), FLOAT, ())
+    array[:] = np.arange(LARGE)
+    for size in (LARGE + 1, 50 * LARGE, LARGE, 7, 3 * LARGE, 0, LARGE):
+        kept = array[: min(size, array.size)].copy()
+        array.resize((size,), refcheck=False)
+        np.testing.assert_array_equal(array[: kept.size], kept)
+        assert array.ctypes.data % 64 == 0
+    assert np.empty(LARGE).flags.owndata  # from NumPy's own handler, which is in use again
 
 
 @pytest.mark.parametrize("shape", [(2**62, 2), (2**31, 2**31, 2), (2**63 - 1,), (2**62 - 64,)])

@@ -54,24 +54,30 @@ class Pool2D(_ImageLayer):
         self.dilation = _layer.pair(dilation, who, "dilation")
         self.ceil_mode = _checks.flag(ceil_mode, who, "ceil_mode")
 
-    def _geometry(self, shape: Shape, ceil_mode: bool, who: str) -> tuple[Shape, Any]:
+    def _windows(self, who: str) -> tuple[Shape, Shape]:
+        """Their size and stride, vertically and horizontally."""
+        size = _checks.pair(self.pool_size, who, "pool_size")
+        return size, size if self.stride is None else _checks.pair(self.stride, who, "stride")
+
+    def _geometry(self, shape: Shape, who: str) -> tuple[Shape, Any]:
         """Outputs, and pads."""
         self._check_image(shape, who)
-        window = _checks.pair(self.pool_size, who, "pool_size")
-        stride = window if self.stride is None else _checks.pair(self.stride, who, "stride")
         padding = _checks.canonical_padding(self.padding, who)
         dilation = _checks.pair(self.dilation, who, "dilation")
-        _, out, pads = pool.geometry(who, shape, window, stride, padding, dilation, ceil_mode)
+        _, out, pads = pool.geometry(
+            who, shape, *self._windows(who), padding, dilation, self.ceil_mode
+        )
         return out, pads
 
     def _output_shape(self, shape: Shape, who: str) -> Shape:
-        return (*self._geometry(shape, self.ceil_mode, who)[0], *shape[2:])
+        return (*self._geometry(shape, who)[0], *shape[2:])
 
     def is_plain(self, shape: Shape) -> bool:
         """Whether conv_relu_pool does the same to such maps: no padding, dilation or overhang."""
-        out, pads = self._geometry(shape, self.ceil_mode, self._who)
-        whole, _ = self._geometry(shape, False, self._who)
-        return self.dilation == 1 and pads == ((0, 0), (0, 0)) and out == whole
+        out, pads = self._geometry(shape, self._who)
+        ends = [(n - 1) * s + k for n, k, s in zip(out, *self._windows(self._who), strict=True)]
+        inside = all(end <= size for end, size in zip(ends, shape[:2], strict=True))
+        return self.dilation == 1 and pads == ((0, 0), (0, 0)) and inside
 
 
 class MaxPool2D(Pool2D, loadable=True):

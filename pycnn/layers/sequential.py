@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _MAX_PLANS = 64
 
 
+def _copy(x: Array) -> Array:
+    """A new array, in native bytes as all results."""
+    return x.astype(x.dtype.newbyteorder("="))
+
+
 class Sequential(_layer.Layer, loadable=True):
     """A network: layers one behind the other.
 
@@ -136,10 +141,10 @@ class Sequential(_layer.Layer, loadable=True):
             Complex, object, string or longdouble arrays; masked arrays.
         """
         x = _checks.as_array(x, self._who, "x")
-        plan = self._plans.get(x.shape)  # of a sample, which has fewer dimensions than any batch
-        if plan is None and self._is_sample(x):
-            plan = self._plan_for(x.shape)
-        return self._run(x) if plan is None else plan(x[None])[0, ...]
+        known = self._input_shape  # asked first for speed
+        if (known is not None and x.ndim == len(known)) or self._is_sample(x):
+            return self._plan_for(x.shape)(x[None])[0, ...]
+        return self._run(x)
 
     def predict(
         self, X: Iterable[ArrayLike], batch_size: SupportsIndex = 32, progress: bool = False
@@ -374,6 +379,10 @@ class Sequential(_layer.Layer, loadable=True):
 
     def _is_sample(self, x: Array) -> bool:
         """Whether `x` is one sample, not a batch."""
+        if x.ndim == 0:
+            raise ValueError(
+                f"{self._who}: x is a single number; expected (H, W), (H, W, C) or (n,), or a batch"
+            )
         ndim = self._known_ndim(x.ndim) or self._usual_ndim(x.ndim)
         if x.ndim not in (ndim, ndim + 1):
             raise ValueError(
@@ -410,7 +419,7 @@ class Sequential(_layer.Layer, loadable=True):
         if plan is None:
             plan = self.plan(shape, "")
             if not plan.fresh:
-                plan.steps.append(np.copy)
+                plan.steps.append(_copy)
             if self._input_shape is None:
                 self._input_shape = shape
             if len(self._plans) >= _MAX_PLANS:

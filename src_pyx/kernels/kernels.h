@@ -61,9 +61,9 @@ typedef struct {
 } pycnn_line;
 
 /* Rows of outputs that all have the same taps, in an image of planes; steps in elements. */
-#define PLANES_ROWS 4         /* the most rows of a tile, and filters, without and with a pool */
-#define PLANES_FILTERS 4
-#define PLANES_POOL_FILTERS 2
+#define PLANES_ROWS 4         /* the most rows of a tile */
+#define PLANES_FILTERS 4      /* the most filters that are laid beside each other, ... */
+#define PLANES_POOL_FILTERS 2 /* ... and pooled ones */
 typedef struct {
     const void *x;            /* first valid tap of the first output */
     const void *w;            /* its filters, [tap][filter] */
@@ -80,8 +80,8 @@ typedef struct {
     ptrdiff_t n_rows, n_pixels, n_filters;
     ptrdiff_t x_row, out_row; /* from one row of outputs to the next */
     ptrdiff_t out_plane;      /* from one filter's outputs to the next's ... */
-    ptrdiff_t out_step;       /* ... and from one pixel to the next: one of the two is 1, and at most
-                               * PLANES_FILTERS, or PLANES_POOL_FILTERS, lie beside each other */
+    ptrdiff_t out_step;       /* ... and from one pixel to the next: one of the two is 1, the latter
+                               * for more filters than PLANES_FILTERS, or PLANES_POOL_FILTERS */
     int activation;
     double slope;             /* of leaky_relu */
 } pycnn_planes;

@@ -14,7 +14,7 @@
 
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
  * vectors of filters; depthwise: pixels in each of two rows; planes: rows x filters x vectors, the
- * widest for each number of filters. */
+ * widest for each number of filters, but two vectors for three pooled ones, which most rows have. */
 #define TILES_3(TILE, rows, filters)                                                               \
     TILE(rows, filters, 1) TILE(rows, filters, 2) TILE(rows, filters, 3)
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)

@@ -442,7 +442,7 @@ static void NAME(planes)(const pycnn_planes *p)
         filters = (left - 1) / ((left - 1) / most + 1) + 1;
         ptrdiff_t tiles = (vectors - 1) / most_vectors[p->pool][filters - 1] + 1;
         if (tiles == 1 && p->n_pixels % LANES > 0)
-            tiles = 2;      /* which overlap */
+            tiles = 2;      /* which overlap; not of pairs, which are whole where there is one tile */
         /* Of almost equal width: some have a vector more. */
         const int pairs = p->pool && filters == 3;
         const ptrdiff_t wide = pairs ? 2 : vectors / tiles, wider = pairs ? 0 : vectors % tiles;

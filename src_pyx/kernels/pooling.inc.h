@@ -14,11 +14,11 @@
 #ifndef STREAM
 #if defined(__clang__)
 #define STREAM(p, v) __builtin_nontemporal_store(v, (VECTOR *)(p))
-#elif defined(__x86_64__) && VECTOR_BYTES == 64
+#elif X86_VECTORS && VECTOR_BYTES == 64
 #define STREAM(p, v) __builtin_ia32_movntdq512((void *)(p), (stream_vector)(v))
-#elif defined(__x86_64__) && VECTOR_BYTES == 32
+#elif X86_VECTORS && VECTOR_BYTES == 32
 #define STREAM(p, v) __builtin_ia32_movntdq256((void *)(p), (stream_vector)(v))
-#elif defined(__x86_64__)
+#elif X86_VECTORS
 #define STREAM(p, v) __builtin_ia32_movntdq((void *)(p), (stream_vector)(v))
 #else
 #define STREAM(p, v) STORE(p, v)

@@ -14,8 +14,17 @@ typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
 #define UNROLL _Pragma("GCC unroll 32")
 
 #ifndef SHUFFLE
-/* Keeps a loaded vector in a register: GCC else loads it anew for every product it is in. */
+/* Whether x86-64's own instructions take these vectors; a test of another level's tiles says no. */
+#if !defined(X86_VECTORS)
 #if defined(__x86_64__)
+#define X86_VECTORS 1
+#else
+#define X86_VECTORS 0
+#endif
+#endif
+
+/* Keeps a loaded vector in a register: GCC else loads it anew for every product it is in. */
+#if X86_VECTORS
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
 #elif defined(__aarch64__)
 #define IN_REGISTER(v) __asm__("" : "+w"(v))
@@ -41,7 +50,7 @@ typedef __typeof__((NAME(vector)){0} > (NAME(vector)){0}) NAME(mask);
 
 /* a > b ? a : b, one instruction on x86-64, which compilers do not find in the vector form.  Clang's
  * immintrin.h has it on Windows only where a flag lets the whole file use it. */
-#if defined(__x86_64__)
+#if X86_VECTORS
 #if VECTOR_BYTES == 64 && defined(__clang__)
 #define MAXPS(a, b) __builtin_ia32_maxps512(a, b, 4)    /* 4: rounding as the thread has it */
 #define MAXPD(a, b) __builtin_ia32_maxpd512(a, b, 4)

@@ -99,7 +99,7 @@ static void check_planes(const pycnn_level *level, int type)
         p.n_taps = rand() % 13;
         p.taps_y = p.pool + rand() % 7;
         p.n_rows = 1 + rand() % 9;
-        p.n_pixels = kernels->lanes + rand() % (10 * kernels->lanes);
+        p.n_pixels = kernels->lanes + rand() % ((n % 3 ? 10 : 24) * kernels->lanes);
         if (p.pool) {
             p.n_rows += p.n_rows % 2;
             p.n_pixels += p.n_pixels % 2;
