@@ -1,5 +1,7 @@
 """What the loops share: the C kernels of the chosen instruction set, and the threads."""
 
+from libc.stdint cimport uintptr_t
+
 cdef extern from "amx.h" nogil:
     ctypedef struct pycnn_amx_filters:
         Py_ssize_t n_filters, kh, kw, channels
@@ -178,7 +180,28 @@ cdef const pycnn_kernels *kernels_of(int type_index) noexcept nogil
 cdef const pycnn_amx_kernels *amx_kernels() noexcept nogil
 cdef int type_index(int type_num) noexcept nogil
 cdef void *aligned_alloc(Py_ssize_t n_bytes) noexcept nogil
-cdef void aligned_free(void *block) noexcept nogil
+cdef void aligned_free(void *start) noexcept nogil
+
+cdef enum:
+    CACHE_LINE = 64
+    LINE_ROOM = sizeof(void *) + CACHE_LINE     # of a block, besides what begins a line in it
+
+
+cdef inline char *line_in(char *block) noexcept nogil:
+    return <char *> ((<uintptr_t> block + LINE_ROOM - 1) & ~<uintptr_t> (CACHE_LINE - 1))
+
+
+cdef inline void *begin_line(char *block) noexcept nogil:
+    """The line in a block, with the block's own start before it; NULL in none."""
+    if block is NULL:
+        return NULL
+    (<char **> line_in(block))[-1] = block
+    return line_in(block)
+
+
+cdef inline char *block_of(void *line) noexcept nogil:
+    return (<char **> line)[-1]
+
 
 # Only _engine links threads.c; the other modules call it through these.
 cdef int num_threads() noexcept nogil

@@ -1,4 +1,4 @@
-"""The arrays of a call: inputs as the loops read them, and where the result goes."""
+"""The arrays of a call: inputs as the loops read them, where the result goes, and its memory."""
 
 cimport numpy as cnp
 from cpython.object cimport PyObject
@@ -6,10 +6,11 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport uintptr_t
 from libc.string cimport memmove, strcpy
 
+from pycnn._engine cimport LINE_ROOM, begin_line, block_of, line_in
+
 cnp.import_array()
 
 cdef enum:
-    CACHE_LINE = 64
     LARGE_BYTES = 64 * 1024         # below, to ask for such memory takes longer than it saves
 
 
@@ -24,8 +25,8 @@ cdef extern from "numpy/arrayobject.h":
         void *ctx
         void *(*malloc)(void *ctx, size_t size) noexcept
         void *(*calloc)(void *ctx, size_t n, size_t size) noexcept
-        void *(*realloc)(void *ctx, void *start, size_t size) noexcept
-        void (*free)(void *ctx, void *start, size_t size) noexcept
+        void *(*realloc)(void *ctx, void *line, size_t size) noexcept
+        void (*free)(void *ctx, void *line, size_t size) noexcept
     ctypedef struct Handler "PyDataMem_Handler":
         char name[127]
         unsigned char version
@@ -34,54 +35,35 @@ cdef extern from "numpy/arrayobject.h":
     object PyDataMem_GetHandler()
     object PyDataMem_SetHandler(object handler)
 
-cdef enum:
-    EXTRA = sizeof(void *) + CACHE_LINE - 1     # where the whole begins is kept before the array
-
 cdef Allocator numpys = (
     <Handler *> PyCapsule_GetPointer(<object> PyDataMem_DefaultHandler, "mem_handler")).allocator
 
 
-cdef inline char *line_in(char *whole) noexcept:
-    return <char *> ((<uintptr_t> whole + EXTRA) & ~<uintptr_t> (CACHE_LINE - 1))
-
-
-cdef inline char *whole_of(void *start) noexcept:
-    return (<char **> start)[-1]
-
-
-cdef void *keep(char *whole) noexcept:
-    """The array's memory in what NumPy gave, if it did."""
-    if whole is NULL:
-        return NULL
-    (<char **> line_in(whole))[-1] = whole
-    return line_in(whole)
-
-
 cdef void *line_malloc(void *ctx, size_t size) noexcept:
-    return keep(<char *> numpys.malloc(numpys.ctx, size + EXTRA))
+    return begin_line(<char *> numpys.malloc(numpys.ctx, size + LINE_ROOM))
 
 
 cdef void *line_calloc(void *ctx, size_t n, size_t size) noexcept:
-    if size > 0 and n > (<size_t> -1 - EXTRA) // size:
+    if size > 0 and n > (<size_t> -1 - LINE_ROOM) // size:
         return NULL
-    return keep(<char *> numpys.calloc(numpys.ctx, n * size + EXTRA, 1))
+    return begin_line(<char *> numpys.calloc(numpys.ctx, n * size + LINE_ROOM, 1))
 
 
-cdef void *line_realloc(void *ctx, void *start, size_t size) noexcept:
-    cdef char *whole
+cdef void *line_realloc(void *ctx, void *line, size_t size) noexcept:
+    cdef char *block
     cdef size_t before
-    if start is NULL:
+    if line is NULL:
         return line_malloc(ctx, size)
-    before = <char *> start - whole_of(start)
-    whole = <char *> numpys.realloc(numpys.ctx, whole_of(start), size + EXTRA)
-    if whole is not NULL:
-        memmove(line_in(whole), whole + before, size)
-    return keep(whole)
+    before = <char *> line - block_of(line)
+    block = <char *> numpys.realloc(numpys.ctx, block_of(line), size + LINE_ROOM)
+    if block is not NULL:
+        memmove(line_in(block), block + before, size)
+    return begin_line(block)
 
 
-cdef void line_free(void *ctx, void *start, size_t size) noexcept:
-    if start is not NULL:
-        numpys.free(numpys.ctx, whole_of(start), size + EXTRA)
+cdef void line_free(void *ctx, void *line, size_t size) noexcept:
+    if line is not NULL:
+        numpys.free(numpys.ctx, block_of(line), size + LINE_ROOM)
 
 
 cdef Handler handler
@@ -93,6 +75,8 @@ handler.allocator.calloc = line_calloc
 handler.allocator.realloc = line_realloc
 handler.allocator.free = line_free
 cdef object on_cache_lines = PyCapsule_New(&handler, "mem_handler", NULL)
+
+
 # ---- inputs -------------------------------------------------------------------------------------
 
 cdef object carray(array, int type_num, Py_ssize_t size):

@@ -4,7 +4,6 @@ import os
 
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stddef cimport size_t
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from numpy cimport (
     NPY_BOOL, NPY_BYTE, NPY_DOUBLE, NPY_FLOAT, NPY_INT, NPY_LONG, NPY_LONGLONG, NPY_SHORT,
@@ -75,20 +74,15 @@ cdef int type_index(int type_num) noexcept nogil:
 
 
 cdef void *aligned_alloc(Py_ssize_t n_bytes) noexcept nogil:
-    """malloc on a cache line; NULL when out of memory.  The block's own start sits before it."""
-    if n_bytes < 0 or n_bytes > PY_SSIZE_T_MAX - 128:
+    """malloc on a cache line; NULL when out of memory."""
+    if n_bytes < 0 or n_bytes > PY_SSIZE_T_MAX - LINE_ROOM:
         return NULL
-    cdef char *block = <char *> malloc(<size_t> n_bytes + 64 + sizeof(void *))
-    if block is NULL:
-        return NULL
-    cdef uintptr_t start = (<uintptr_t> block + sizeof(void *) + 63) & ~<uintptr_t> 63
-    (<void **> start - 1)[0] = block
-    return <void *> start
+    return begin_line(<char *> malloc(<size_t> n_bytes + LINE_ROOM))
 
 
-cdef void aligned_free(void *block) noexcept nogil:
-    if block is not NULL:
-        free((<void **> block - 1)[0])
+cdef void aligned_free(void *start) noexcept nogil:
+    if start is not NULL:
+        free(block_of(start))
 
 
 cdef int num_threads() noexcept nogil:

@@ -55,7 +55,8 @@ FLOORS = [
     {"_planes", "_amx", "_winograd"},
     {"_geometry"},
     {"_layout"},
-    {"_arrays", "_axis", "_engine", "_header"},
+    {"_arrays"},
+    {"_axis", "_engine", "_header"},
     {"_typing"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
