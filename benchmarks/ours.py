@@ -1,6 +1,5 @@
 """The adapter of pycnn itself: its public functions, nothing else."""
 
-import numpy as np
 from layers import AvgPool, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, Relu
 from peers import Form, Peer, _chain
 
@@ -47,8 +46,7 @@ class PyCnn(Peer):
             yield Form("network", _chain(x, [network]), lambda y: y[None] if single else y)
         if len(steps) == 1 and not isinstance(layer.ops[0], GlobalAvgPool):
             function, args, options = steps[0]
-            out = np.empty_like(calls[0](x))
-            run = self._call(function, args, options | {"out": out})
+            run = self._call(function, args, options | {"out": calls[0](x)})
             yield Form(f"{name}, out=", _chain(x, [run]), result)
 
     @staticmethod

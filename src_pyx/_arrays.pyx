@@ -6,7 +6,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport uintptr_t
 from libc.string cimport memmove, strcpy
 
-from pycnn._engine cimport LINE_ROOM, begin_line, block_of, line_in
+from pycnn._engine cimport CACHE_LINE, LINE_ROOM, begin_line, block_of, line_in
 
 cnp.import_array()
 
@@ -114,6 +114,9 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
         raise ValueError(f"a result of {n_axes} dimensions")
     for axis in range(n_axes):
         sizes[axis] = shape[axis]
+    if out is None and elementwise and not begins_line(inputs[0]):
+        # As likely as not it lies as its input does: then neither's vectors cross a line.
+        return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
     if out is None:
         return empty(n_axes, sizes, dtype)
     if not (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISCARRAY(out)
@@ -142,6 +145,10 @@ cdef object empty(int n_axes, cnp.npy_intp *sizes, cnp.dtype dtype):
         return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
     finally:
         PyDataMem_SetHandler(theirs)
+
+
+cdef bint begins_line(x) noexcept:
+    return not cnp.PyArray_Check(x) or <uintptr_t> cnp.PyArray_DATA(x) % CACHE_LINE == 0
 
 
 cdef bint is_same_memory(x, out) noexcept:

@@ -106,6 +106,12 @@ def test_a_large_new_array_begins_a_cache_line(shape, code):
         assert (array == i % 2).all()
 
 
+def test_a_large_elementwise_result_begins_a_line_where_its_input_does():
+    x = _arrays.result_for(None, (LARGE,), FLOAT, ())
+    assert _arrays.result_for(None, (LARGE,), FLOAT, (x,), True).ctypes.data % 64 == 0
+    assert _arrays.result_for(None, (LARGE,), FLOAT, (x[1:],), True).shape == (LARGE,)
+
+
 def test_a_large_new_array_can_be_resized():
     array = _arrays.result_for(None, (LARGE,), FLOAT, ())
     array[:] = np.arange(LARGE)
