@@ -14,9 +14,9 @@
 
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
  * vectors of filters; depthwise: pixels in each of two rows; planes: rows x filters x vectors, the
- * widest for each number of filters, but two vectors for three pooled ones, which most rows have. */
-#define TILES_3(TILE, rows, filters)                                                               \
-    TILE(rows, filters, 1) TILE(rows, filters, 2) TILE(rows, filters, 3)
+ * widest for each number of filters. */
+#define TILES_2(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2)
+#define TILES_3(TILE, rows, filters) TILES_2(TILE, rows, filters) TILE(rows, filters, 3)
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
 #define TILES_6(TILE, rows, filters)                                                               \
     TILES_4(TILE, rows, filters) TILE(rows, filters, 5) TILE(rows, filters, 6)
@@ -28,11 +28,11 @@
 #define PLANES_VECTORS 8
 #define PLANES_MOST_ROWS {4, 2, 1, 1}
 #define PLANES_MOST_VECTORS {6, 4, 8, 6}
-#define PLANES_POOL_MOST_VECTORS {8, 6, 2}
+#define PLANES_POOL_MOST_VECTORS {8, 6, 4}
 #define PLANES_TILES(TILE)                                                                         \
     TILES_6(TILE, 1, 1) TILES_6(TILE, 4, 1) TILES_4(TILE, 1, 2) TILES_4(TILE, 2, 2)                \
     TILES_8(TILE, 1, 3) TILES_6(TILE, 1, 4)
-#define PLANES_POOL_TILES(TILE) TILES_8(TILE, 2, 1) TILES_6(TILE, 2, 2) TILE(2, 3, 2)
+#define PLANES_POOL_TILES(TILE) TILES_8(TILE, 2, 1) TILES_6(TILE, 2, 2) TILES_4(TILE, 2, 3)
 #else
 #define TILE_PIXELS 6
 #define DEPTHWISE_PIXELS 4
@@ -43,7 +43,7 @@
 #define PLANES_TILES(TILE)                                                                         \
     TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_6(TILE, 1, 2) TILES_4(TILE, 1, 3)                \
     TILES_3(TILE, 1, 4)
-#define PLANES_POOL_TILES(TILE) TILES_6(TILE, 2, 1) TILES_3(TILE, 2, 2) TILE(2, 3, 2)
+#define PLANES_POOL_TILES(TILE) TILES_6(TILE, 2, 1) TILES_3(TILE, 2, 2) TILES_2(TILE, 2, 3)
 #endif
 
 #include "compact.inc.h"

@@ -433,19 +433,17 @@ static void NAME(planes)(const pycnn_planes *p)
     static const ptrdiff_t most_vectors[2][PLANES_FILTERS] = {PLANES_MOST_VECTORS,
                                                               PLANES_POOL_MOST_VECTORS};
     const ptrdiff_t vectors = (p->n_pixels - 1) / LANES + 1;
-    /* Of pooled filters one alone is slow: it goes with two others, by pairs of vectors. */
-    const int threes = p->pool && p->n_pixels >= 2 * LANES && (vectors % 2 == 0 || vectors > 16);
     ptrdiff_t filters, rows;
     for (ptrdiff_t first = 0; first < p->n_filters; first += filters) {
         const ptrdiff_t left = p->n_filters - first;
-        const ptrdiff_t most = !p->pool ? PLANES_FILTERS : threes && left % 2 ? 3 : 2;
+        /* Of pooled filters one alone is slow: it goes with two others. */
+        const ptrdiff_t most = !p->pool ? PLANES_FILTERS : left % 2 ? 3 : 2;
         filters = (left - 1) / ((left - 1) / most + 1) + 1;
         ptrdiff_t tiles = (vectors - 1) / most_vectors[p->pool][filters - 1] + 1;
         if (tiles == 1 && p->n_pixels % LANES > 0)
-            tiles = 2;      /* which overlap; not of pairs, which are whole where there is one tile */
+            tiles = 2;      /* which overlap */
         /* Of almost equal width: some have a vector more. */
-        const int pairs = p->pool && filters == 3;
-        const ptrdiff_t wide = pairs ? 2 : vectors / tiles, wider = pairs ? 0 : vectors % tiles;
+        const ptrdiff_t wide = vectors / tiles, wider = vectors % tiles;
         for (ptrdiff_t y = 0; y < p->n_rows; y += rows) {
             rows = p->pool ? 2 : most_rows[filters - 1];
             if (!p->pool && (!p->share_rows || rows > p->taps_y || rows > p->n_rows - y))
