@@ -17,8 +17,8 @@ from pycnn._geometry cimport (
 from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
-# Rows that are copied together stay in the second-level cache; longer ones are read in place.
-cdef Py_ssize_t RING_BYTES = 256 * 1024
+# Rows that are copied together stay in a second-level cache; longer ones are read in place.
+cdef Py_ssize_t RING_BYTES = 512 * 1024
 
 
 # ---- one rectangle ------------------------------------------------------------------------------
@@ -106,8 +106,7 @@ cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectang
     cdef Py_ssize_t i
     line.taps = taps
     line.n_taps = list_taps(g, r, taps, &line.run)
-    for i in range(line.n_taps):
-        taps[i].w *= g.oc
+    line.run = g.products
     line.w = call.filters
     line.bias = call.bias
     line.activation = call.activation
@@ -128,9 +127,9 @@ cdef inline bint depthwise_by_rows(const Geometry *g) noexcept nogil:
 
 
 cdef inline Py_ssize_t ring_bytes(const Geometry *g) noexcept nogil:
-    """Rows copied together, where neighbouring pixels compete for a few sets of the L1 cache."""
+    """Rows copied together, where all pixels compete for one set of the L1 cache."""
     cdef Py_ssize_t n_bytes
-    if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 1024 != 0:
+    if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 4096 != 0:
         return 0
     n_bytes = (g.y.kernel + g.y.stride) * g.x.size * (g.ic + g.kernels.lanes) * g.itemsize
     return n_bytes if n_bytes <= RING_BYTES else 0

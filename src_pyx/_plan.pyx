@@ -97,6 +97,8 @@ cdef int pack(const Geometry *g, const char *filters, Weights *weights) noexcept
         weights.amx = g.amx_filters
     elif g.algorithm == WINOGRAD:
         n_bytes = winograd_packed_bytes(g)
+    elif g.algorithm == DEPTHWISE:
+        n_bytes += g.kernels.lanes * g.products * g.itemsize
     weights.filters = filters if hands_back(g) else NULL
     weights.direct = NULL
     weights.data = <char *> aligned_alloc(n_bytes)
@@ -143,11 +145,16 @@ cdef void free_weights(Weights *weights) noexcept nogil:
 cdef void pack_panels(const Geometry *g, const char *filters, char *packed) noexcept nogil:
     """(F, KH, KW, C) to panels of [product][lane], zeros in the lanes behind the last filter.
 
-    Depthwise: (C, KH, KW) to [tap][channel].
+    Depthwise: (C, KH, KW) to panels of one vector of channels, of which the last overlaps the one
+    before.
     """
     cdef Py_ssize_t _group, f, width, used, row = g.products * g.itemsize
+    cdef Py_ssize_t lanes = g.kernels.lanes, panel
     if g.algorithm == DEPTHWISE:
-        g.kernels.transpose(filters, g.products, g.oc, g.products, packed, g.oc)
+        for panel in range((g.oc - 1) // lanes + 1):
+            f = min(panel * lanes, g.oc - lanes)
+            g.kernels.transpose(filters + f * row, g.products, lanes, g.products,
+                                packed + panel * lanes * row, lanes)
         return
     for _group in range(g.groups):
         f = 0

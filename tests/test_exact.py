@@ -81,7 +81,7 @@ def test_every_number_of_depthwise_channels(rng, dtype, multiplier):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [128, 256, 512])
+@pytest.mark.parametrize("n", [512, 1024])
 def test_depthwise_channels_that_share_a_place_in_the_cache(rng, dtype, n):
     """Rows are copied first."""
     for size in (3, 5):

@@ -1,8 +1,11 @@
 /* Depthwise convolution, one filter a channel, the lanes are channels.
  *
- *   depthwise_line   out[p][c] = act(bias[c] + sum_t x[p*x_step + taps[t].x + c] * w[taps[t].w + c])
+ *   depthwise_line   out[p][c] = act(bias[c] + sum_t x[p*x_step + taps[t].x + c] * w[taps[t].w][c])
  *   depthwise_rows   out[y][x][c] = act(bias[c] + sum over ky, kx of
  *                        image[y*sy - top + ky][x*sx - left + kx][c] * w[ky][kx][c])
+ *
+ * The weights of a vector of channels lie together, [vector][tap][lane]: those of one tap would lie
+ * in a few sets of the cache where channels are many.
  *
  * Every sum runs over the taps in order, starting from zero, the bias last: the bits of an output do
  * not depend on the tile it falls in.  Taps outside the image are left out.
@@ -22,25 +25,27 @@ NAME(depthwise_store)(const VECTOR *sum, const T *bias, T *out, ptrdiff_t out_st
         STORE(out + p * out_step, NAME(activate)(sum[p] + b, activation, slope));
 }
 
-/* The last vector of channels overlaps the one before and repeats its bits. */
-#define FOR_CHANNELS(at, channels)                                                                 \
-    for (ptrdiff_t c_ = 0, at = 0; c_ < (channels);                                                \
-         c_ += LANES, at = c_ < (channels) - LANES ? c_ : (channels) - LANES)
+/* The last vector of channels overlaps the one before and repeats its bits; its weights begin at
+ * `panel` times the taps, as if it did not. */
+#define FOR_CHANNELS(at, panel, channels)                                                          \
+    for (ptrdiff_t panel = 0, at = 0; panel < (channels);                                          \
+         panel += LANES, at = panel < (channels) - LANES ? panel : (channels) - LANES)
 
 /* ---- any taps -------------------------------------------------------------------------------- */
 
 static inline __attribute__((always_inline)) void
-NAME(depthwise_taps)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, const int pixels)
+NAME(depthwise_taps)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, ptrdiff_t panel,
+                     const int pixels)
 {
     const T *x = (const T *)line->x + pixel * line->x_step + channel;
-    const T *w = (const T *)line->w + channel;
+    const T *w = (const T *)line->w + panel * line->run;
     VECTOR sum[DEPTHWISE_PIXELS];
 
     UNROLL for (int p = 0; p < pixels; p++)
         sum[p] = (VECTOR){0};
     for (ptrdiff_t t = 0; t < line->n_taps; t++) {
         const T *xt = x + line->taps[t].x;
-        const VECTOR filter = LOAD(w + line->taps[t].w);
+        const VECTOR filter = LOAD(w + line->taps[t].w * LANES);
         UNROLL for (int p = 0; p < pixels; p++)
             sum[p] += LOAD(xt + p * line->x_step) * filter;
     }
@@ -54,11 +59,11 @@ static void NAME(depthwise_line)(const pycnn_line *line)
 {
     ptrdiff_t pixel = 0;
     for (; pixel + DEPTHWISE_PIXELS <= line->n_pixels; pixel += DEPTHWISE_PIXELS)
-        FOR_CHANNELS(channel, line->n_filters)
-            NAME(depthwise_taps)(line, pixel, channel, DEPTHWISE_PIXELS);
+        FOR_CHANNELS(channel, panel, line->n_filters)
+            NAME(depthwise_taps)(line, pixel, channel, panel, DEPTHWISE_PIXELS);
     for (; pixel < line->n_pixels; pixel++)
-        FOR_CHANNELS(channel, line->n_filters)
-            NAME(depthwise_taps)(line, pixel, channel, 1);
+        FOR_CHANNELS(channel, panel, line->n_filters)
+            NAME(depthwise_taps)(line, pixel, channel, panel, 1);
 }
 
 /* ---- rows of an image ------------------------------------------------------------------------ */
@@ -73,7 +78,7 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
     VECTOR filter[2][5];
     UNROLL for (int r = begin; r < end; r++)
         UNROLL for (int k = 0; k < taps; k++)
-            filter[r][k] = LOAD((r == 0 ? w0 : w1) + k * d->channels);
+            filter[r][k] = LOAD((r == 0 ? w0 : w1) + k * LANES);
     x += column * x_step;
     UNROLL for (int j = 0; j < (pixels - 1) * stride + taps; j++, x += x_step)
         if ((size_t)(column + j) < (size_t)d->width) {
@@ -90,13 +95,13 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
  * image below the first tap, or NULL outside. */
 static inline __attribute__((always_inline)) void
 NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_t x_step,
-                     ptrdiff_t column, ptrdiff_t channel, T *out, ptrdiff_t n_rows,
-                     const int pixels, const int taps, const int stride)
+                     ptrdiff_t column, ptrdiff_t channel, ptrdiff_t panel, T *out,
+                     ptrdiff_t n_rows, const int pixels, const int taps, const int stride)
 {
     const pycnn_depthwise copy = *from, *d = &copy;     /* which no store can change */
-    const ptrdiff_t w_row = taps * d->channels, second = d->stride_y;
+    const ptrdiff_t w_row = taps * LANES, second = d->stride_y;
     const ptrdiff_t shared = n_rows == 2 ? second : d->taps_y;
-    const T *w = (const T *)d->w + channel;
+    const T *w = (const T *)d->w + panel * d->taps_y * taps;
     VECTOR sum[2][DEPTHWISE_PIXELS];
     ptrdiff_t i = 0;
 
@@ -122,59 +127,120 @@ NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_
                               d->activation, (T)d->slope, pixels);
 }
 
-/* The usual tile, all channels of it: 2 rows of DEPTHWISE_PIXELS outputs of square windows and
- * strides, of whose columns the first `before` or the last `after` are outside.  All is known but
- * which rows are, so nothing is done but the products. */
+/* ---- the usual tile -------------------------------------------------------------------------- *
+ *
+ * 2 rows of DEPTHWISE_PIXELS outputs of square windows and strides, of whose columns the first
+ * `before` or the last `after` are outside.  All is known but which rows are, so nothing is done but
+ * the products.  from[i] is where row i begins, or NULL outside. */
+
+#define FOR_SUMS                                                                                   \
+    UNROLL for (int p = 0; p < DEPTHWISE_PIXELS; p++)                                              \
+        UNROLL for (int s = 0; s < 2; s++)
+
+/* Two rows, or vectors of channels, beside each other. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_finish)(const pycnn_depthwise *d, VECTOR (*sum)[DEPTHWISE_PIXELS], const T *bias,
+                       T *out, ptrdiff_t next_bias, ptrdiff_t next_out)
+{
+    const VECTOR b[2] = {LOAD(bias), LOAD(bias + next_bias)};
+    FOR_SUMS sum[s][p] += b[s];
+    if (d->activation == PYCNN_RELU)
+        FOR_SUMS sum[s][p] = NAME(rectify_sum)(sum[s][p]);
+    if (d->activation == PYCNN_LEAKY_RELU) {
+        VECTOR y[2 * DEPTHWISE_PIXELS];
+        FOR_SUMS y[s * DEPTHWISE_PIXELS + p] = sum[s][p];
+        NAME(leak)(y, 2 * DEPTHWISE_PIXELS, d->slope);
+        FOR_SUMS sum[s][p] = y[s * DEPTHWISE_PIXELS + p];
+    }
+    FOR_SUMS STORE(out + s * next_out + p * d->channels, sum[s][p]);
+}
+
+/* Stride 1: both rows at once, which load what their windows share once. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_rows_tile)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step, T *out,
+                          const int taps, const int before, const int after)
+{
+    const int columns = DEPTHWISE_PIXELS - 1 + taps;
+    FOR_CHANNELS(channel, panel, d->channels) {
+        const T *w = (const T *)d->w + panel * taps * taps;
+        VECTOR sum[2][DEPTHWISE_PIXELS];
+        FOR_SUMS sum[s][p] = (VECTOR){0};
+        UNROLL for (int i = 0; i <= taps; i++) {
+            if (!from[i])
+                continue;
+            /* Row i of the image meets row i - s of the window in row s of the outputs. */
+            const T *x = from[i] + channel;
+            VECTOR filter[2][5];
+            UNROLL for (int s = 0; s < 2; s++)
+                UNROLL for (int k = 0; k < taps; k++)
+                    if (i >= s && i - s < taps)
+                        filter[s][k] = LOAD(w + ((i - s) * taps + k) * LANES);
+            UNROLL for (int j = before; j < columns - after; j++) {
+                VECTOR pixel = LOAD(x + j * x_step);
+                IN_REGISTER(pixel);
+                FOR_SUMS
+                    if (i >= s && i - s < taps && j >= p && j - p < taps)
+                        sum[s][p] += pixel * filter[s][j - p];
+            }
+        }
+        NAME(depthwise_finish)(d, sum, (const T *)d->bias + channel, out + channel, 0, d->out_row);
+    }
+}
+
+/* Stride 2: rows of windows share one row of the image, so one row of outputs after the other, and
+ * two vectors of channels at once: a line of the cache that is loaded is used up, however many
+ * pixels fall into its set.  The last two may be two that were done, or one and the same. */
+static inline __attribute__((always_inline)) void
+NAME(depthwise_pair_tile)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step, T *out,
+                          const int taps, const int before, const int after)
+{
+    const int columns = (DEPTHWISE_PIXELS - 1) * 2 + taps;
+    const ptrdiff_t panels = (d->channels - 1) / LANES + 1, last = d->channels - LANES;
+    for (ptrdiff_t row = 0; row < 2; row++, from += 2, out += d->out_row)
+        for (ptrdiff_t panel = 0; panel < panels; panel += 2) {
+            const ptrdiff_t first = panel + 1 < panels || panel == 0 ? panel : panel - 1;
+            const ptrdiff_t channel = first * LANES;
+            const ptrdiff_t next = last - channel < LANES ? last - channel : LANES;
+            const T *w[2] = {(const T *)d->w + channel * taps * taps,
+                             (const T *)d->w + (channel + (next ? LANES : 0)) * taps * taps};
+            VECTOR sum[2][DEPTHWISE_PIXELS];
+            FOR_SUMS sum[s][p] = (VECTOR){0};
+            UNROLL for (int i = 0; i < taps; i++) {
+                if (!from[i])
+                    continue;
+                const T *x[2] = {from[i] + channel, from[i] + channel + next};
+                VECTOR filter[2][5];
+                OPAQUE(x[0]);
+                OPAQUE(x[1]);
+                UNROLL for (int s = 0; s < 2; s++)
+                    UNROLL for (int k = 0; k < taps; k++)
+                        filter[s][k] = LOAD(w[s] + (i * taps + k) * LANES);
+                UNROLL for (int j = before; j < columns - after; j++)
+                    UNROLL for (int s = 0; s < 2; s++) {
+                        VECTOR pixel = LOAD(x[s] + j * x_step);
+                        IN_REGISTER(pixel);
+                        UNROLL for (int p = 0; p < DEPTHWISE_PIXELS; p++)
+                            if (j >= 2 * p && j - 2 * p < taps)
+                                sum[s][p] += pixel * filter[s][j - 2 * p];
+                    }
+            }
+            NAME(depthwise_finish)(d, sum, (const T *)d->bias + channel, out + channel, next, next);
+        }
+}
+#undef FOR_SUMS
+
 static inline __attribute__((always_inline)) void
 NAME(depthwise_square)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step,
                        ptrdiff_t column, T *out, const int taps, const int stride,
                        const int before, const int after)
 {
-    enum { PIXELS = DEPTHWISE_PIXELS };
-    const int n_rows = taps + stride, columns = (PIXELS - 1) * stride + taps;
-    const ptrdiff_t channels = d->channels, out_row = d->out_row;
-    const T *weights = d->w, *biases = d->bias, *from[7];
-    UNROLL for (int i = 0; i < n_rows; i++)
+    const T *from[7];
+    UNROLL for (int i = 0; i < taps + stride; i++)
         from[i] = rows[i] ? rows[i] + column * x_step : NULL;
-
-#define FOR_SUMS UNROLL for (int r = 0; r < 2; r++) UNROLL for (int p = 0; p < PIXELS; p++)
-    FOR_CHANNELS(channel, channels) {
-        const T *w = weights + channel;
-        VECTOR sum[2][PIXELS];
-        FOR_SUMS sum[r][p] = (VECTOR){0};
-        UNROLL for (int i = 0; i < n_rows; i++) {
-            if (!from[i])
-                continue;
-            /* Row i of the image meets row i - r*stride of the window in row r of the outputs. */
-            const T *x = from[i] + channel;
-            VECTOR filter[2][5];
-            UNROLL for (int r = 0; r < 2; r++)
-                UNROLL for (int k = 0; k < taps; k++)
-                    if (i >= r * stride && i - r * stride < taps)
-                        filter[r][k] = LOAD(w + ((i - r * stride) * taps + k) * channels);
-            UNROLL for (int j = before; j < columns - after; j++) {
-                VECTOR pixel = LOAD(x + j * x_step);
-                IN_REGISTER(pixel);
-                FOR_SUMS
-                    if (i >= r * stride && i - r * stride < taps && j >= p * stride
-                        && j - p * stride < taps)
-                        sum[r][p] += pixel * filter[r][j - p * stride];
-            }
-        }
-        const VECTOR bias = LOAD(biases + channel);
-        T *to = out + channel;
-        FOR_SUMS sum[r][p] += bias;
-        if (d->activation == PYCNN_RELU)
-            FOR_SUMS sum[r][p] = NAME(rectify_sum)(sum[r][p]);
-        if (d->activation == PYCNN_LEAKY_RELU) {
-            VECTOR y[2 * PIXELS];
-            FOR_SUMS y[r * PIXELS + p] = sum[r][p];
-            NAME(leak)(y, 2 * PIXELS, d->slope);
-            FOR_SUMS sum[r][p] = y[r * PIXELS + p];
-        }
-        FOR_SUMS STORE(to + r * out_row + p * channels, sum[r][p]);
-    }
-#undef FOR_SUMS
+    if (stride == 1)
+        NAME(depthwise_rows_tile)(d, from, x_step, out, taps, before, after);
+    else
+        NAME(depthwise_pair_tile)(d, from, x_step, out, taps, before, after);
 }
 
 typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *rows,
@@ -186,8 +252,8 @@ typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *r
         const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
         T *out, ptrdiff_t n_rows)                                                                  \
     {                                                                                              \
-        FOR_CHANNELS(channel, d->channels)                                                         \
-            NAME(depthwise_tile)(d, rows, x_step, column, channel, out, n_rows,                    \
+        FOR_CHANNELS(channel, panel, d->channels)                                                  \
+            NAME(depthwise_tile)(d, rows, x_step, column, channel, panel, out, n_rows,             \
                                  wide ? DEPTHWISE_PIXELS : 1, taps, stride);                       \
     }
 /* Square tiles inside, at the left edge and at the right. */
@@ -248,7 +314,7 @@ static void NAME(depthwise_rows)(const pycnn_depthwise *d)
             if (inside && d->ring) {
                 T *to = (T *)d->ring + row % held * d->width * x_step;
                 for (ptrdiff_t x = 0; row >= copied && x < d->width; x++)
-                    FOR_CHANNELS(channel, d->channels)
+                    FOR_CHANNELS(channel, panel, d->channels)
                         STORE(to + x * x_step + channel, LOAD(from + x * d->channels + channel));
                 copied = copied > row ? copied : row + 1;
                 from = to;

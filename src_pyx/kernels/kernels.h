@@ -41,7 +41,7 @@ typedef struct {
 /* A line of output pixels that all have the same taps. */
 typedef struct {
     const void *x;            /* first valid tap of the first pixel */
-    const void *w;            /* packed filters, [product][filter] */
+    const void *w;            /* packed filters, [product][filter]; depthwise: [vector][tap][lane] */
     const void *bias;         /* one per output, in the packed filters' padded count; with relu, here
                                * and below, none is -0 */
     void *out;
@@ -49,7 +49,7 @@ typedef struct {
                                * NULL, for zeros */
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
-    ptrdiff_t run;            /* direct: products per tap */
+    ptrdiff_t run;            /* direct: products per tap; depthwise: taps of a filter */
     ptrdiff_t w_step;         /* direct: elements from one product's filters to the next's */
     ptrdiff_t w_ahead;        /* direct: elements from a product's filters to those to be fetched */
     ptrdiff_t n_pixels;       /* at least 1 */
@@ -90,11 +90,11 @@ typedef struct {
 #define DEPTHWISE_ROWS 9      /* what taps_y + stride_y may be */
 typedef struct {
     const void *x;            /* the image, height x width x channels; at least a vector of them */
-    const void *w;            /* [tap][channel] */
+    const void *w;            /* [vector][tap][lane]; the last vector ends with the channels */
     const void *bias;
     void *out;                /* the first output of the block */
     void *ring;               /* NULL, or taps_y + stride_y rows of width pixels, each with a vector
-                               * to spare, for images whose pixels fall into few sets of the cache */
+                               * to spare, for images whose pixels fall into one set of the cache */
     ptrdiff_t height, width, channels;
     ptrdiff_t first_row, end_row, first_column, end_column;  /* outputs */
     ptrdiff_t top, left;      /* padding */

@@ -61,6 +61,16 @@ static void compare(const char *level, char kind, ptrdiff_t a, ptrdiff_t b, ptrd
         }
 }
 
+/* Where the weight of a channel is in [vector][tap][lane]; the last vector ends with the channels. */
+static ptrdiff_t depthwise_weight(ptrdiff_t channel, ptrdiff_t channels, ptrdiff_t tap,
+                                  ptrdiff_t n_taps, ptrdiff_t lanes)
+{
+    const ptrdiff_t last = channels - lanes;
+    const ptrdiff_t vector = channel < last ? channel / lanes : (channels - 1) / lanes;
+    const ptrdiff_t lane = channel < last ? channel % lanes : channel - last;
+    return (vector * n_taps + tap) * lanes + lane;
+}
+
 /* kind: 'd'irect, depth'w'ise; the equations are in convolution.inc.h and depthwise.inc.h. */
 static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, const char *level)
 {
@@ -73,7 +83,9 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
                     const pycnn_tap tap = line.taps[t];
                     const ptrdiff_t from = p * line.x_step + tap.x + (kind == 'd' ? k : f);
                     const ptrdiff_t weight =
-                        kind == 'd' ? (tap.w + k) * line.w_step + f : tap.w + f;
+                        kind == 'd' ? (tap.w + k) * line.w_step + f
+                                    : depthwise_weight(f, line.n_filters, tap.w, line.run,
+                                                       kernels->lanes);
                     sum += x[from] * w[weight];
                 }
             expected[p * line.out_step + f] = activate(sum, line.activation, line.slope);
@@ -207,7 +219,9 @@ static void check_rows(const pycnn_kernels *kernels, pycnn_depthwise d, const ch
                     const ptrdiff_t iy = y * d.stride_y - d.top + tap / d.taps_x;
                     const ptrdiff_t ix = column * d.stride_x - d.left + tap % d.taps_x;
                     if (iy >= 0 && iy < d.height && ix >= 0 && ix < d.width)
-                        sum += x[iy * d.x_row + ix * d.channels + c] * w[tap * d.channels + c];
+                        sum += x[iy * d.x_row + ix * d.channels + c] *
+                               w[depthwise_weight(c, d.channels, tap, d.taps_y * d.taps_x,
+                                                  kernels->lanes)];
                 }
                 expected[(y - d.first_row) * d.out_row +
                          (column - d.first_column) * d.channels + c] =
