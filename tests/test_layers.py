@@ -390,6 +390,22 @@ def test_refused_inputs(layer, shape, words):
 # ---- what layers say about themselves -----------------------------------------------------------
 
 
+def test_an_input_is_refused_again_after_one_that_fits():
+    """Shapes are looked at once, and again after others or a change."""
+    layer = pycnn.Conv2D(2, 3)
+    fits, small, deep = np.ones((5, 5, 3)), np.ones((2, 5, 3)), np.ones((5, 5, 4))
+    for wrong in [small, deep, small[None]]:
+        assert layer(fits).shape == layer(fits).shape == (3, 3, 2)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="conv2d"):
+                layer(wrong)
+    norm = pycnn.BatchNorm()
+    norm(fits)
+    norm._set_arrays({name: np.ones(4) for name in norm.arrays}, "norm")
+    with pytest.raises(ValueError, match="3 channels but the statistics are of 4"):
+        norm(fits)
+
+
 def test_every_layer_is_here():
     exported = {
         value

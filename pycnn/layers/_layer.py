@@ -59,6 +59,7 @@ class Layer:
     depth: int = 0  # of containers in each other
     nested: ClassVar[str | None] = None  # the option that holds layers
     makes_new: ClassVar[bool] = True  # results share no memory with the input
+    _taken: tuple[object, Shape] = None, ()  # the change and the samples of the last call
 
     def __init__(self, name: str | None) -> None:
         self._name = None if name is None else check_name(name, type(self).__name__)
@@ -179,8 +180,11 @@ class Layer:
             )
         batch = x if x.ndim > n else x[None]
         shape = batch.shape[1:]
-        self._output_shape(shape, who)
-        self._build(shape, who)
+        latest = Changes.latest  # one that comes while looking counts as not yet seen
+        if self._taken != (latest, shape):
+            self._output_shape(shape, who)
+            self._build(shape, who)
+            vars(self)["_taken"] = latest, shape  # is no change
         result = self._forward(batch)
         return result if x.ndim > n else result[0, ...]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pycnn import _checks
@@ -177,7 +178,7 @@ class Conv2D(Weighted, loadable=True):
     def filters(self, filters: ArrayLike) -> None:
         self._replace_weights(filters)
 
-    @property
+    @cached_property  # the options stay as they are
     def keywords(self) -> dict[str, Any]:
         """The options that conv2d and conv_relu_pool take, without the activation."""
         names = ("stride", "padding", "dilation", "groups", "precision")
