@@ -127,9 +127,9 @@ cdef inline bint depthwise_by_rows(const Geometry *g) noexcept nogil:
 
 
 cdef inline Py_ssize_t ring_bytes(const Geometry *g) noexcept nogil:
-    """Rows copied together, where all pixels compete for one set of the L1 cache."""
+    """Rows copied together, where pixels compete for one or two sets of the L1 cache."""
     cdef Py_ssize_t n_bytes
-    if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 4096 != 0:
+    if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 2048 != 0:
         return 0
     n_bytes = (g.y.kernel + g.y.stride) * g.x.size * (g.ic + g.kernels.lanes) * g.itemsize
     return n_bytes if n_bytes <= RING_BYTES else 0

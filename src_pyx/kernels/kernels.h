@@ -94,7 +94,7 @@ typedef struct {
     const void *bias;
     void *out;                /* the first output of the block */
     void *ring;               /* NULL, or taps_y + stride_y rows of width pixels, each with a vector
-                               * to spare, for images whose pixels fall into one set of the cache */
+                               * to spare, for images whose pixels fall into two sets of the cache */
     ptrdiff_t height, width, channels;
     ptrdiff_t first_row, end_row, first_column, end_column;  /* outputs */
     ptrdiff_t top, left;      /* padding */
