@@ -155,93 +155,75 @@ NAME(depthwise_finish)(const pycnn_depthwise *d, VECTOR (*sum)[DEPTHWISE_PIXELS]
     FOR_SUMS STORE(out + s * next_out + p * d->channels, sum[s][p]);
 }
 
-/* Stride 1: both rows at once, which load what their windows share once. */
+/* Both rows at once, which load what their windows share once. */
 static inline __attribute__((always_inline)) void
-NAME(depthwise_rows_tile)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step, T *out,
-                          const int taps, const int before, const int after)
+NAME(depthwise_two_rows)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step, T *out,
+                         const int taps, const int stride, const int before, const int after)
 {
-    const int columns = DEPTHWISE_PIXELS - 1 + taps;
+    const int columns = (DEPTHWISE_PIXELS - 1) * stride + taps;
     FOR_CHANNELS(channel, panel, d->channels) {
         const T *w = (const T *)d->w + panel * taps * taps;
         VECTOR sum[2][DEPTHWISE_PIXELS];
         FOR_SUMS sum[s][p] = (VECTOR){0};
-        UNROLL for (int i = 0; i <= taps; i++) {
+        UNROLL for (int i = 0; i < taps + stride; i++) {
             if (!from[i])
                 continue;
-            /* Row i of the image meets row i - s of the window in row s of the outputs. */
+            /* Row i of the image meets row i - s*stride of the window in row s of the outputs. */
             const T *x = from[i] + channel;
             VECTOR filter[2][5];
             UNROLL for (int s = 0; s < 2; s++)
                 UNROLL for (int k = 0; k < taps; k++)
-                    if (i >= s && i - s < taps)
-                        filter[s][k] = LOAD(w + ((i - s) * taps + k) * LANES);
+                    if (i >= s * stride && i - s * stride < taps)
+                        filter[s][k] = LOAD(w + ((i - s * stride) * taps + k) * LANES);
             UNROLL for (int j = before; j < columns - after; j++) {
                 VECTOR pixel = LOAD(x + j * x_step);
                 IN_REGISTER(pixel);
                 FOR_SUMS
-                    if (i >= s && i - s < taps && j >= p && j - p < taps)
-                        sum[s][p] += pixel * filter[s][j - p];
+                    if (i >= s * stride && i - s * stride < taps && j >= p * stride
+                        && j - p * stride < taps)
+                        sum[s][p] += pixel * filter[s][j - p * stride];
             }
         }
         NAME(depthwise_finish)(d, sum, (const T *)d->bias + channel, out + channel, 0, d->out_row);
     }
 }
 
-/* Stride 2: rows of windows share one row of the image, so one row of outputs after the other, and
- * two vectors of channels at once: a line of the cache that is loaded is used up, however many
- * pixels fall into its set.  The last two may be two that were done, or one and the same. */
+/* One row after the other, two vectors of channels at once, an even number of whole ones: all of a
+ * cache line of 64 bytes is used when it is loaded.  Of pixels that are many bytes apart, and fall
+ * into few sets of the cache, few lines would be there for the next vector. */
 static inline __attribute__((always_inline)) void
-NAME(depthwise_pair_tile)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step, T *out,
-                          const int taps, const int before, const int after)
+NAME(depthwise_two_vectors)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step,
+                            T *out, const int taps, const int stride, const int before,
+                            const int after)
 {
-    const int columns = (DEPTHWISE_PIXELS - 1) * 2 + taps;
-    const ptrdiff_t panels = (d->channels - 1) / LANES + 1, last = d->channels - LANES;
-    for (ptrdiff_t row = 0; row < 2; row++, from += 2, out += d->out_row)
-        for (ptrdiff_t panel = 0; panel < panels; panel += 2) {
-            const ptrdiff_t first = panel + 1 < panels || panel == 0 ? panel : panel - 1;
-            const ptrdiff_t channel = first * LANES;
-            const ptrdiff_t next = last - channel < LANES ? last - channel : LANES;
-            const T *w[2] = {(const T *)d->w + channel * taps * taps,
-                             (const T *)d->w + (channel + (next ? LANES : 0)) * taps * taps};
+    const int columns = (DEPTHWISE_PIXELS - 1) * stride + taps;
+    for (ptrdiff_t row = 0; row < 2; row++, from += stride, out += d->out_row)
+        for (ptrdiff_t channel = 0; channel < d->channels; channel += 2 * LANES) {
+            const T *w = (const T *)d->w + channel * taps * taps;
             VECTOR sum[2][DEPTHWISE_PIXELS];
             FOR_SUMS sum[s][p] = (VECTOR){0};
             UNROLL for (int i = 0; i < taps; i++) {
                 if (!from[i])
                     continue;
-                const T *x[2] = {from[i] + channel, from[i] + channel + next};
+                const T *x = from[i] + channel;
                 VECTOR filter[2][5];
-                OPAQUE(x[0]);
-                OPAQUE(x[1]);
+                OPAQUE(x);
                 UNROLL for (int s = 0; s < 2; s++)
                     UNROLL for (int k = 0; k < taps; k++)
-                        filter[s][k] = LOAD(w[s] + (i * taps + k) * LANES);
+                        filter[s][k] = LOAD(w + (s * taps * taps + i * taps + k) * LANES);
                 UNROLL for (int j = before; j < columns - after; j++)
                     UNROLL for (int s = 0; s < 2; s++) {
-                        VECTOR pixel = LOAD(x[s] + j * x_step);
+                        VECTOR pixel = LOAD(x + j * x_step + s * LANES);
                         IN_REGISTER(pixel);
                         UNROLL for (int p = 0; p < DEPTHWISE_PIXELS; p++)
-                            if (j >= 2 * p && j - 2 * p < taps)
-                                sum[s][p] += pixel * filter[s][j - 2 * p];
+                            if (j >= p * stride && j - p * stride < taps)
+                                sum[s][p] += pixel * filter[s][j - p * stride];
                     }
             }
-            NAME(depthwise_finish)(d, sum, (const T *)d->bias + channel, out + channel, next, next);
+            NAME(depthwise_finish)(d, sum, (const T *)d->bias + channel, out + channel, LANES, LANES);
         }
 }
 #undef FOR_SUMS
-
-static inline __attribute__((always_inline)) void
-NAME(depthwise_square)(const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step,
-                       ptrdiff_t column, T *out, const int taps, const int stride,
-                       const int before, const int after)
-{
-    const T *from[7];
-    UNROLL for (int i = 0; i < taps + stride; i++)
-        from[i] = rows[i] ? rows[i] + column * x_step : NULL;
-    if (stride == 1)
-        NAME(depthwise_rows_tile)(d, from, x_step, out, taps, before, after);
-    else
-        NAME(depthwise_pair_tile)(d, from, x_step, out, taps, before, after);
-}
 
 typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *rows,
                                       ptrdiff_t x_step, ptrdiff_t column, T *out, ptrdiff_t n_rows);
@@ -256,23 +238,29 @@ typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *r
             NAME(depthwise_tile)(d, rows, x_step, column, channel, panel, out, n_rows,             \
                                  wide ? DEPTHWISE_PIXELS : 1, taps, stride);                       \
     }
-/* Square tiles inside, at the left edge and at the right. */
-#define SQUARE(taps, stride, before, after)                                                        \
+/* The usual tile inside, at the left edge and at the right; `two` are rows or vectors. */
+#define SQUARE(taps, stride, two, before, after)                                                   \
     static __attribute__((noinline)) void                                                          \
-    NAME(depthwise_square_##taps##stride##before##after)(                                          \
+    NAME(depthwise_##two##_##taps##stride##before##after)(                                         \
         const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
         T *out, ptrdiff_t n_rows)                                                                  \
     {                                                                                              \
+        const T *from[taps + stride];                                                              \
+        UNROLL for (int i = 0; i < taps + stride; i++)                                             \
+            from[i] = rows[i] ? rows[i] + column * x_step : NULL;                                  \
         (void)n_rows;                                                                              \
-        NAME(depthwise_square)(d, rows, x_step, column, out, taps, stride,                         \
-                               before ? taps / 2 : 0, after ? taps / 2 : 0);                       \
+        NAME(depthwise_two_##two)(d, from, x_step, out, taps, stride, before ? taps / 2 : 0,       \
+                                  after ? taps / 2 : 0);                                           \
     }
-#define KINDS(taps, stride)                                                                        \
-    TILE(taps, stride, 0) TILE(taps, stride, 1)                                                    \
-    SQUARE(taps, stride, 0, 0) SQUARE(taps, stride, 1, 0) SQUARE(taps, stride, 0, 1)
-KINDS(3, 1) KINDS(3, 2) KINDS(5, 1) KINDS(5, 2)
+#define SQUARES(taps, stride, two)                                                                 \
+    SQUARE(taps, stride, two, 0, 0) SQUARE(taps, stride, two, 1, 0) SQUARE(taps, stride, two, 0, 1)
+#define KINDS(taps)                                                                                \
+    TILE(taps, 1, 0) TILE(taps, 1, 1) TILE(taps, 2, 0) TILE(taps, 2, 1)                            \
+    SQUARES(taps, 1, rows) SQUARES(taps, 2, rows)
+KINDS(3) KINDS(5) SQUARES(3, 2, vectors)
 #undef TILE
 #undef SQUARE
+#undef SQUARES
 #undef KINDS
 
 /* taps_x is 3 or 5, stride_x 1 or 2, taps_y and stride_y together at most DEPTHWISE_ROWS.
@@ -282,16 +270,24 @@ KINDS(3, 1) KINDS(3, 2) KINDS(5, 1) KINDS(5, 2)
 static void NAME(depthwise_rows)(const pycnn_depthwise *d)
 {
     enum { SINGLE, WIDE, INSIDE, LEFT, RIGHT };
-#define KINDS(taps, stride)                                                                        \
+    enum { STRIDE_1, STRIDE_2, STRIDE_2_FAR };
+#define KINDS(taps, stride, two)                                                                   \
     {[SINGLE] = NAME(depthwise_tile_##taps##stride##0),                                            \
      [WIDE] = NAME(depthwise_tile_##taps##stride##1),                                              \
-     [INSIDE] = NAME(depthwise_square_##taps##stride##00),                                         \
-     [LEFT] = NAME(depthwise_square_##taps##stride##10),                                           \
-     [RIGHT] = NAME(depthwise_square_##taps##stride##01)}
-    static NAME(depthwise_function) *const functions[2][2][5] = {{KINDS(3, 1), KINDS(3, 2)},
-                                                                 {KINDS(5, 1), KINDS(5, 2)}};
+     [INSIDE] = NAME(depthwise_##two##_##taps##stride##00),                                        \
+     [LEFT] = NAME(depthwise_##two##_##taps##stride##10),                                          \
+     [RIGHT] = NAME(depthwise_##two##_##taps##stride##01)}
+    /* The weights of two vectors of 5 x 5 have no room in the registers. */
+    static NAME(depthwise_function) *const functions[2][3][5] = {
+        {[STRIDE_1] = KINDS(3, 1, rows), [STRIDE_2] = KINDS(3, 2, rows),
+         [STRIDE_2_FAR] = KINDS(3, 2, vectors)},
+        {[STRIDE_1] = KINDS(5, 1, rows), [STRIDE_2] = KINDS(5, 2, rows),
+         [STRIDE_2_FAR] = KINDS(5, 2, rows)}};
 #undef KINDS
-    NAME(depthwise_function) *const *kinds = functions[d->taps_x == 5][d->stride_x == 2];
+    /* One vector of 64 bytes uses up its cache line. */
+    const int far = VECTOR_BYTES < 64 && d->channels * sizeof(T) % 512 == 0;
+    NAME(depthwise_function) *const *kinds =
+        functions[d->taps_x == 5][d->stride_x == 1 ? STRIDE_1 : far ? STRIDE_2_FAR : STRIDE_2];
     const ptrdiff_t held = d->taps_y + d->stride_y;
     const ptrdiff_t x_step = d->ring ? d->channels + LANES : d->channels;
     const ptrdiff_t n_rows = d->end_row - d->first_row < 2 ? 1 : 2;

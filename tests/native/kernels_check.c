@@ -250,6 +250,8 @@ static void check_depthwise(const pycnn_level *level, int type)
         }
         d.ring = n % 5 == 0 ? ring : NULL;
         d.channels = kernels->lanes + rand() % 40;
+        if (n % 7 == 0)     /* pixels that fall into few sets of the cache */
+            d.channels = type == PYCNN_f32 ? 128 : 64;
         d.height = 1 + rand() % 12;
         d.width = 1 + rand() % 20;
         d.top = n % 23 ? rand() % 4 : PTRDIFF_MAX / 2;
