@@ -8,4 +8,6 @@ cdef enum:
 
 
 cdef object carray(array, int type_num, Py_ssize_t size)
-cdef object empty(int n_axes, cnp.npy_intp *sizes, cnp.dtype dtype)
+cdef object empty(int n_axes, const cnp.npy_intp *sizes, cnp.dtype dtype)
+cdef object placed(out, int n_axes, const cnp.npy_intp *sizes, cnp.dtype dtype, tuple inputs,
+                   bint elementwise)

@@ -25,3 +25,6 @@ cdef bint stage_fits(const Stage *s) noexcept nogil
 cdef class StagePlan:
     cdef ConvPlan conv
     cdef Stage stage, direct
+
+
+cdef const Plan *plan_of(plan) except NULL

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 import numpy as np
 
-from pycnn import _checks, _conv
+from pycnn import _checks, _conv, _repeat
 from pycnn.activations import EPILOGUES, apply
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class PackedFilters(Generic[_Scalar_co]):
     [(3, 3, 1), (3, 3, 1)]
     """
 
-    __slots__ = ("_array", "_layouts")
+    __slots__ = ("_array", "_last", "_layouts")
 
     @overload
     def __init__(self, filters: NDArray[_Scalar_co]) -> None: ...
@@ -84,6 +84,7 @@ class PackedFilters(Generic[_Scalar_co]):
         except MemoryError as error:
             raise _checks.out_of_memory("PackedFilters", error) from None
         self._layouts: dict[object, _conv.Packed] = {}
+        self._last: _repeat.LastCall | None = None
 
     @property
     def array(self) -> NDArray[_Scalar_co]:
@@ -373,15 +374,22 @@ def conv2d(
     >>> pycnn.conv2d(np.ones((8, 8, 3)), np.ones((5, 3, 3, 3)), padding="same").shape
     (8, 8, 5)
     """
-    x, filters, bias, shape, dtype, plan = prepare(
-        "conv2d", x, filters, bias, stride, padding, dilation, groups, activation, precision
-    )
-    result = _checks.result_for(out, shape, dtype, (x, filters, bias), "conv2d")
-    code, slope = EPILOGUES.get(activation, EPILOGUES[None])
+    options = "conv2d", stride, padding, dilation, groups, activation, precision
     try:
+        if isinstance(filters, PackedFilters):
+            again = _repeat.repeat(filters._last, options, x, bias, out)
+            if again is not None:
+                return again
+        x, filters, bias, shape, dtype, plan = prepare(
+            "conv2d", x, filters, bias, stride, padding, dilation, groups, activation, precision
+        )
+        result = _checks.result_for(out, shape, dtype, (x, filters, bias), "conv2d")
+        code, slope = EPILOGUES.get(activation, EPILOGUES[None])
         if plan is not None:
-            packed = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
+            packed: Any = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
             _conv.conv2d(plan, x, packed, bias, code, slope, result)
+            if isinstance(filters, PackedFilters) and activation in EPILOGUES:
+                filters._last = _repeat.remember(options, x, plan, packed, code, slope, result)
         else:  # no products
             result[...] = 0 if bias is None else bias
         if activation is not None and (plan is None or activation not in EPILOGUES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
-from pycnn import _checks, _stage
+from pycnn import _checks, _repeat, _stage
 from pycnn.activations import EPILOGUES
 from pycnn.convolution import PackedFilters, conv2d, prepare
 from pycnn.pool import avg_pool2d, max_pool2d
@@ -156,21 +156,31 @@ def conv_relu_pool(
     (149, 224, 2)
     """
     func = "conv_relu_pool"
-    _checks.choice(pool, _POOL_NAMES, func, "pool")
-    x, filters, bias, conv_shape, dtype, conv_plan = prepare(
-        func, x, filters, bias, stride, padding, dilation, groups, activation, precision
-    )
-    if type(pool_size) is not int:
-        pool_size = _checks.pair(pool_size, func, "pool_size")
-    if pool_stride is not None and type(pool_stride) is not int:
-        pool_stride = _checks.pair(pool_stride, func, "pool_stride")
-    shape, plan = _stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
-    result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
+    convolution = stride, padding, dilation, groups, activation, precision
+    options = func, pool_size, pool_stride, pool, *convolution
     try:
+        if isinstance(filters, PackedFilters):
+            again = _repeat.repeat(filters._last, options, x, bias, out)
+            if again is not None:
+                return again
+        _checks.choice(pool, _POOL_NAMES, func, "pool")
+        x, filters, bias, conv_shape, dtype, conv_plan = prepare(
+            func, x, filters, bias, *convolution
+        )
+        if type(pool_size) is not int:
+            pool_size = _checks.pair(pool_size, func, "pool_size")
+        if pool_stride is not None and type(pool_stride) is not int:
+            pool_stride = _checks.pair(pool_stride, func, "pool_stride")
+        shape, plan = _stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
+        result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
         if conv_plan and plan and plan.fits and activation in EPILOGUES:
             code, slope = EPILOGUES[activation]
-            packed = filters.layout(conv_plan) if isinstance(filters, PackedFilters) else filters
+            packed: Any = filters
+            if isinstance(filters, PackedFilters):
+                packed = filters.layout(conv_plan)
             _stage.conv_pool(plan, x, packed, bias, code, slope, result)
+            if isinstance(filters, PackedFilters):
+                filters._last = _repeat.remember(options, x, plan, packed, code, slope, result)
         elif result.size:
             maps = conv2d(
                 x,

@@ -114,6 +114,13 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
         raise ValueError(f"a result of {n_axes} dimensions")
     for axis in range(n_axes):
         sizes[axis] = shape[axis]
+    return placed(out, n_axes, sizes, dtype, inputs, elementwise)
+
+
+cdef object placed(out, int n_axes, const cnp.npy_intp *sizes, cnp.dtype dtype, tuple inputs,
+                   bint elementwise):
+    """`result_for`, with a shape that C can read."""
+    cdef int axis
     if out is None and elementwise and not begins_line(inputs[0]):
         # As likely as not it lies as its input does: then neither's vectors cross a line.
         return cnp.PyArray_EMPTY(n_axes, sizes, dtype.num, False)
@@ -132,7 +139,7 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
     return out
 
 
-cdef object empty(int n_axes, cnp.npy_intp *sizes, cnp.dtype dtype):
+cdef object empty(int n_axes, const cnp.npy_intp *sizes, cnp.dtype dtype):
     """A new array; a large one begins a cache line, unless the caller has a memory handler."""
     cdef double n_bytes = dtype.itemsize
     cdef int axis

@@ -7,12 +7,12 @@ cimport numpy as cnp
 from libc.stdlib cimport calloc, free
 
 from pycnn._arrays cimport MOST_DIMENSIONS, carray, empty
-from pycnn._conv cimport ConvPlan, Packed
+from pycnn._conv cimport Packed
 from pycnn._dense cimport Dense, plan_dense, run_dense, wide_bytes, widen
 from pycnn._driver cimport Plan, run
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
 from pycnn._plan cimport Weights
-from pycnn._stage cimport StagePlan
+from pycnn._stage cimport plan_of
 
 cnp.import_array()
 
@@ -86,11 +86,7 @@ cdef class Chain:
         return cnp.PyArray_BYTES(array)
 
     cdef int place_convolution(self, Link *link, plan, Packed packed, bias) except -1:
-        cdef const Plan *p
-        if type(plan) is StagePlan:
-            p = &(<StagePlan> plan).stage.plan
-        else:
-            p = &(<ConvPlan?> plan).conv.plan
+        cdef const Plan *p = plan_of(plan)
         self.kept += plan, packed
         link.plan = p
         link.packed = &packed.weights

@@ -181,6 +181,13 @@ cdef class StagePlan:
         return stage_fits(&self.stage)
 
 
+cdef const Plan *plan_of(plan) except NULL:
+    """The plan in a StagePlan or ConvPlan, which owns it."""
+    if type(plan) is StagePlan:
+        return &(<StagePlan> plan).stage.plan
+    return &(<ConvPlan?> plan).conv.plan
+
+
 def conv_pool(StagePlan plan not None, x, filters, bias, int activation, double slope, out):
     """`execute` for a stage."""
     execute(&plan.stage.plan, x, filters, bias, activation, slope, out)

@@ -46,7 +46,7 @@ FLOORS = [
     {"capi"},
     {"_handles"},
     {"_params"},
-    {"_chain"},
+    {"_chain", "_repeat"},
     {"_stage", "_dense"},
     {"_conv"},
     {"_driver", "_pool", "_activation"},
@@ -63,7 +63,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 ALGORITHMS = {"_amx", "_planes", "_winograd"}
 STEPS = {"_plan", "_blocks", "_driver"}
 C_API = {"capi", "_handles", "_params", "_layout"}
-PLANS = {"_chain", "_dense", "_stage", "_conv", "_pool", "_activation", "_arrays"}
+PLANS = {"_chain", "_repeat", "_dense", "_stage", "_conv", "_pool", "_activation", "_arrays"}
 COMPILED = ALGORITHMS | STEPS | C_API | PLANS | {"_engine"}
 # .pxd files without a module: structs and inline functions
 SHARED = {"_axis", "_geometry", "_header"}

@@ -90,3 +90,97 @@ def test_shapes_are_checked_by_the_call():
     with pytest.raises(ValueError) as info:
         pycnn.conv2d(np.ones((9, 8, 4)), pycnn.PackedFilters(np.ones((2, 3, 3, 3))))
     assert_helpful(info, "conv2d", "4 channels", "expect 3")
+
+
+# ---- calls like the last one --------------------------------------------------------------------
+
+
+@pytest.fixture
+def called(rng):
+    """(x, filters, packed, bias) after a call with them, which those below are like, or not."""
+    x, bias = rng.random((9, 8, 4), np.float32), rng.random(6, np.float32)
+    filters = rng.random((6, 3, 3, 4), np.float32)
+    packed = pycnn.PackedFilters(filters)
+    pycnn.conv2d(x, packed, bias, stride=1)
+    assert packed._last is not None
+    return x, filters, packed, bias
+
+
+def test_other_inputs_are_not_taken_for_the_last_ones(rng, called):
+    x, filters, packed, bias = called
+    inputs = [
+        x[::-1],
+        x.astype(">f4"),
+        x.astype(float),
+        x[:, :6],
+        x[None],
+        x.tolist(),
+        x.view(np.recarray),
+        np.asfortranarray(x),
+    ]
+    biases = [None, bias[::-1], bias.astype(float), bias.tolist(), np.float32([np.nan] * 6)]
+    for value in [x, *inputs]:
+        for b in [bias, *biases]:
+            for _ in range(2):
+                assert_same_bits(pycnn.conv2d(value, packed, b), pycnn.conv2d(value, filters, b))
+
+
+def test_other_options_are_not_taken_for_the_last_ones(called):
+    x, filters, packed, bias = called
+    growing = [1, 1]
+    for kwargs in [
+        {"stride": 2},
+        {"stride": growing},
+        {"padding": ((0, 1), (1, 0))},
+        {"padding": "same"},
+        {"dilation": 2},
+        {"activation": "relu"},
+        {"activation": "sigmoid"},
+        {"precision": "high"},
+    ]:
+        for function in (pycnn.conv2d, pycnn.conv_relu_pool):
+            for growing[1] in (1, 1, 2):
+                expected = function(x, filters, bias, **kwargs)
+                assert_same_bits(function(x, packed, bias, **kwargs), expected)
+    stage = {"pool": "avg", "pool_size": 3, "pool_stride": 1, "activation": None}
+    for kwargs in [{}, stage, stage | {"pool": "max"}, stage | {"pool_stride": 2}, {}]:
+        expected = pycnn.conv_relu_pool(x, filters, bias, **kwargs)
+        assert_same_bits(pycnn.conv_relu_pool(x, packed, bias, **kwargs), expected)
+
+
+@pytest.mark.parametrize("function", [pycnn.conv2d, pycnn.conv_relu_pool])
+def test_bad_calls_after_a_good_one_are_refused(called, function):
+    x, _, packed, bias = called
+    out = function(x, packed, bias)
+    for error, arguments in [
+        (TypeError, {"stride": True}),
+        (TypeError, {"stride": 1.0}),
+        (TypeError, {"groups": True}),
+        (TypeError, {"out": out.astype(float)}),
+        (TypeError, {"out": out.tolist()}),
+        (ValueError, {"out": out[1:]}),
+        (ValueError, {"bias": bias[1:]}),
+        (ValueError, {"bias": bias[None]}),
+        (TypeError, {"bias": bias.astype(complex)}),
+        (ValueError, {"activation": "tanh"}),
+        (ValueError, {"precision": "low"}),
+        (TypeError, {"x": np.ma.masked_array(x, x > 0.5)}),
+        (ValueError, {"x": x[..., :3]}),
+    ]:
+        function(x, packed, bias)
+        with pytest.raises(error, match=function.__name__):
+            function(**{"x": x, "filters": packed, "bias": bias} | arguments)
+
+
+def test_out_of_a_repeated_call(called):
+    x, filters, packed, bias = called
+    expected = pycnn.conv2d(x, filters, bias)
+    for strided in (np.empty_like(expected), np.empty((7, 12, 6), np.float32)[:, ::2]):
+        assert pycnn.conv2d(x, packed, bias, out=strided) is strided
+        assert_same_bits(np.ascontiguousarray(strided), expected)
+    memory = np.zeros(x.size + 100, np.float32)
+    overlapping, out = memory[: x.size].reshape(x.shape), memory[40 : 40 + expected.size]
+    overlapping[...] = x
+    assert_same_bits(
+        pycnn.conv2d(overlapping, packed, bias, out=out.reshape(expected.shape)), expected
+    )

@@ -1,0 +1,25 @@
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from pycnn._conv import ConvPlan, Packed
+from pycnn._stage import StagePlan
+
+class LastCall: ...
+
+def remember(
+    options: tuple[object, ...],
+    x: NDArray[Any],
+    plan: ConvPlan | StagePlan,
+    packed: Packed,
+    activation: int,
+    slope: float,
+    result: NDArray[Any],
+) -> LastCall | None: ...
+def repeat(
+    last: LastCall | None,
+    options: tuple[object, ...],
+    x: ArrayLike,
+    bias: ArrayLike | None,
+    out: object,
+) -> NDArray[Any] | None: ...
