@@ -2,6 +2,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from pycnn._chain import Chain
 from pycnn._conv import ConvPlan, Packed
 from pycnn._stage import StagePlan
 
@@ -10,12 +11,15 @@ class LastCall: ...
 def remember(
     options: tuple[object, ...],
     x: NDArray[Any],
+    result: NDArray[Any],
     plan: ConvPlan | StagePlan,
     packed: Packed,
     activation: int,
     slope: float,
-    result: NDArray[Any],
 ) -> LastCall | None: ...
+def remember_chain(
+    options: tuple[object, ...], x: NDArray[Any], result: NDArray[Any], chain: Chain
+) -> LastCall: ...
 def repeat(
     last: LastCall | None,
     options: tuple[object, ...],

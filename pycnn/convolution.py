@@ -389,7 +389,7 @@ def conv2d(
             packed: Any = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
             _conv.conv2d(plan, x, packed, bias, code, slope, result)
             if isinstance(filters, PackedFilters) and activation in EPILOGUES:
-                filters._last = _repeat.remember(options, x, plan, packed, code, slope, result)
+                filters._last = _repeat.remember(options, x, result, plan, packed, code, slope)
         else:  # no products
             result[...] = 0 if bias is None else bias
         if activation is not None and (plan is None or activation not in EPILOGUES):

@@ -180,7 +180,7 @@ def conv_relu_pool(
                 packed = filters.layout(conv_plan)
             _stage.conv_pool(plan, x, packed, bias, code, slope, result)
             if isinstance(filters, PackedFilters):
-                filters._last = _repeat.remember(options, x, plan, packed, code, slope, result)
+                filters._last = _repeat.remember(options, x, result, plan, packed, code, slope)
         elif result.size:
             maps = conv2d(
                 x,

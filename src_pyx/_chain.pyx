@@ -11,22 +11,9 @@ from pycnn._conv cimport Packed
 from pycnn._dense cimport Dense, plan_dense, run_dense, wide_bytes, widen
 from pycnn._driver cimport Plan, run
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
-from pycnn._plan cimport Weights
 from pycnn._stage cimport plan_of
 
 cnp.import_array()
-
-
-cdef struct Link:
-    Py_ssize_t n_in, n_out          # numbers, of all images
-    const Plan *plan                # of a convolution; NULL: a dense layer
-    Weights *packed
-    Dense dense
-    const char *weights             # of the dense layer, as `run_dense` takes them
-    char *wide                      # the same where they are a copy
-    const char *bias
-    int activation
-    double slope
 
 
 cdef class Chain:
@@ -36,14 +23,6 @@ cdef class Chain:
     weights, bias, activation, slope) for a dense layer. It takes as many numbers as the one before
     makes.
     """
-
-    cdef Link *links
-    cdef Py_ssize_t n_links
-    cdef Py_ssize_t buffer_bytes
-    cdef cnp.dtype dtype
-    cdef int n_axes                 # of the result
-    cdef cnp.npy_intp[MOST_DIMENSIONS] sizes
-    cdef list kept                  # what the links point into
 
     def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, list links not None):
         cdef Py_ssize_t i, made = 0, wanted = 1
@@ -116,6 +95,13 @@ cdef class Chain:
 
 def run_chain(Chain chain not None, x):
     """The result for `x`, of the first link's size and any dtype."""
+    result = empty(chain.n_axes, chain.sizes, chain.dtype)
+    run_links(chain, x, result)
+    return result
+
+
+cdef int run_links(Chain chain, x, result) except -1:
+    """Fills an array of the chain's dtype, in C order, with as many numbers as it makes."""
     cdef Link *link
     cdef Py_ssize_t i
     cdef int outcome = NO_MEMORY
@@ -125,7 +111,6 @@ def run_chain(Chain chain not None, x):
     cdef char *buffers
     x = carray(x, chain.dtype.num, chain.links[0].n_in)
     source = cnp.PyArray_BYTES(x)
-    result = empty(chain.n_axes, chain.sizes, chain.dtype)
     last = cnp.PyArray_BYTES(result)
     with nogil:
         buffers = <char *> aligned_alloc(2 * chain.buffer_bytes)
@@ -146,5 +131,4 @@ def run_chain(Chain chain not None, x):
                               link.slope, target, link.plan.geometry.n, NULL)
             source = target
         aligned_free(buffers)
-    check(outcome)
-    return result
+    return check(outcome)

@@ -1,11 +1,12 @@
-"""A call like the last one with the same packed filters: its checks are good for this one too.
+"""A call like the last one, of packed filters or a network: its checks are good for this one too.
 
-They take longer than a small convolution itself.
+They take longer than what small images need.
 """
 
 cimport numpy as cnp
 
 from pycnn._arrays cimport MOST_DIMENSIONS, placed
+from pycnn._chain cimport Chain, run_links
 from pycnn._conv cimport Packed, execute
 from pycnn._driver cimport Plan
 from pycnn._stage cimport plan_of
@@ -17,6 +18,7 @@ cdef class LastCall:
     """A call that was checked; never changed, so threads may share it."""
 
     cdef tuple options
+    cdef Chain chain                # what computes it; None: the plan
     cdef object owner               # of the plan
     cdef const Plan *plan
     cdef Packed packed
@@ -28,29 +30,42 @@ cdef class LastCall:
     cdef cnp.dtype dtype            # of the result
 
 
-def remember(tuple options not None, x, plan, Packed packed not None, int activation, double slope,
-             result):
-    """A LastCall; None where the same options could mean something else the next time, as a list.
-
-    `x` and `result` are arrays, `plan` a ConvPlan or StagePlan for them, `options` all that it and
-    the activation were made from.
-    """
+cdef LastCall call_of(tuple options, x, result):
     cdef LastCall last = LastCall.__new__(LastCall)
     cdef int axis
-    for option in options:
-        if not (option is None or type(option) is int or type(option) is str):
-            return None
     last.options = options
-    last.owner = plan
-    last.plan = plan_of(plan)
-    last.packed = packed
-    last.activation, last.slope = activation, slope
     last.x_type, last.x_axes = cnp.PyArray_TYPE(x), cnp.PyArray_NDIM(x)
     last.n_axes, last.dtype = cnp.PyArray_NDIM(result), result.dtype
     for axis in range(last.x_axes):
         last.x_sizes[axis] = cnp.PyArray_DIM(x, axis)
     for axis in range(last.n_axes):
         last.sizes[axis] = cnp.PyArray_DIM(result, axis)
+    return last
+
+
+def remember(tuple options not None, x, result, plan, Packed packed not None, int activation,
+             double slope):
+    """A convolution; None where the same options could mean something else the next time, as a list.
+
+    `x` and `result` are arrays, `plan` a ConvPlan or StagePlan for them, `options` all that it and
+    the activation were made from.
+    """
+    cdef LastCall last
+    for option in options:
+        if not (option is None or type(option) is int or type(option) is str):
+            return None
+    last = call_of(options, x, result)
+    last.owner = plan
+    last.plan = plan_of(plan)
+    last.packed = packed
+    last.activation, last.slope = activation, slope
+    return last
+
+
+def remember_chain(tuple options not None, x, result, Chain chain not None):
+    """A network, of one image or a batch. The `options` never mean something else."""
+    cdef LastCall last = call_of(options, x, result)
+    last.chain = chain
     return last
 
 
@@ -75,6 +90,10 @@ def repeat(LastCall last, tuple options not None, x, bias, out):
             and cnp.PyArray_DIM(bias, 0) == last.plan.geometry.oc):
         return None
     result = placed(out, last.n_axes, last.sizes, last.dtype, (x, bias), False)
-    if result is not None:
+    if result is None:
+        return None
+    if last.chain is not None:
+        run_links(last.chain, x, result)
+    else:
         execute(last.plan, x, last.packed, bias, last.activation, last.slope, result)
     return result

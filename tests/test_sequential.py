@@ -365,6 +365,32 @@ def test_weights_that_were_replaced_are_not_kept():
     assert all(ref() is None for ref in old)
 
 
+def test_a_call_like_the_last_one_sees_what_was_changed(rng):
+    layers = [Conv2D(4, 3, seed=0), BatchNorm(), MaxPool2D(), Flatten(), Dense(3, seed=1)]
+    net = Sequential(layers, input_shape=(9, 9, 1))
+    x = rng.random((5, 9, 9, 1), np.float32)
+
+    def check():
+        for value in (x[0], x[1], x, x, x[:2], x[0][::-1], x[0].astype(float), x[0].tolist()):
+            for _ in range(2):
+                actual = net(value)
+                assert_same_bits(actual, Sequential(layers, input_shape=(9, 9, 1))(value))
+
+    check()
+    layers[4].bias = [1, 2, 3]
+    check()
+    layers[0].filters = rng.random((4, 3, 3, 1))
+    check()
+    layers[1]._set_arrays({name: 1 + rng.random(4) for name in layers[1].arrays}, "")
+    check()
+    for wrong in (x[0, :5], x[0, ..., 0], x[None], x[..., [0, 0]]):
+        net(x[0])
+        with pytest.raises(ValueError, match=r"conv2d_1|sequential|flatten|dense"):
+            net(wrong)
+    again = pickle.loads(pickle.dumps(net))
+    assert_same_bits(again(x[0]), net(x[0]))
+
+
 def test_weights_cannot_be_changed_or_moved_under_the_engine():
     net = Sequential([Dense(30, seed=0), BatchNorm(), Dense(2, seed=1)], input_shape=(8,))
     net(np.ones((2, 8), np.float32))

@@ -145,7 +145,7 @@ class _Made:
         self.checked = checked
 
 
-class _Chained:
+class Chained:
     """Calls and flattenings that follow each other, as one call where the engine can make it."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -174,6 +174,10 @@ class _Chained:
         except MemoryError as error:
             raise _checks.out_of_memory("Sequential", error) from None
         return result
+
+    def made_for(self, x: Array) -> _Made | None:
+        """What makes the result for a batch, if that is all there is to do."""
+        return self._made.get((len(x), x.dtype)) if self._activation is None else None
 
     def _is_current(self, made: _Made, dtype: DType) -> bool:
         """Whether no parameters were replaced since, though something changed."""
@@ -232,4 +236,4 @@ def _joined(row: list[Step]) -> list[Step]:
     calls = list(row)
     while calls and calls[-1] is flattened:
         calls.pop()
-    return [_Chained(calls), *row[len(calls) :]] if len(calls) > 1 else row
+    return [Chained(calls), *row[len(calls) :]] if len(calls) > 1 else row

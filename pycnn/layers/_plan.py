@@ -11,7 +11,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pycnn.layers._calls import Call, chained
+from pycnn._repeat import LastCall, remember_chain
+from pycnn.layers._calls import Call, Chained, chained
 from pycnn.layers._weighted import Weighted
 from pycnn.layers.activations import Elementwise
 from pycnn.layers.convolution import Conv2D
@@ -78,6 +79,14 @@ class Plan:
         for step in self.steps:
             x = step(x)
         return x
+
+    def last_call(self, x: Array, batch: Array, result: Array) -> LastCall | None:
+        """The call of a network with `x`, computed as `batch`, if a chain was all of it."""
+        step = self.steps[0] if len(self.steps) == 1 else None
+        made = step.made_for(batch) if isinstance(step, Chained) else None
+        if made is None or made.chain is None:
+            return None
+        return remember_chain((made.checked,), x, result, made.chain)
 
 
 def _call(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Call:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, overload
 import numpy as np
 
 from pycnn import _checks
+from pycnn._repeat import LastCall, repeat
 from pycnn.layers import _layer, _model
 from pycnn.layers._batches import batches_of, gathered, with_bar
 from pycnn.layers._plan import Plan
@@ -117,6 +118,7 @@ class Sequential(_layer.Layer, loadable=True):
         self.depth = _layer.check_depth(self.layers, who)
         self._input_shape: Shape | None = None
         self._plans: dict[Shape, Plan] = {}
+        self._last: LastCall | None = None
         if input_shape is not None:
             self.build(input_shape)
 
@@ -140,11 +142,22 @@ class Sequential(_layer.Layer, loadable=True):
         TypeError
             Complex, object, string or longdouble arrays; masked arrays.
         """
+        try:
+            again = repeat(self._last, (_layer.Changes.latest,), x, None, None)
+        except MemoryError as error:
+            raise _checks.out_of_memory(self._who, error) from None
+        if again is not None:
+            return again
         x = _checks.as_array(x, self._who, "x")
-        known = self._input_shape  # asked first for speed
-        if (known is not None and x.ndim == len(known)) or self._is_sample(x):
-            return self._plan_for(x.shape)(x[None])[0, ...]
-        return self._run(x)
+        one = self._is_sample(x)
+        batch = x[None] if one else x
+        plan = self._plan_for(batch.shape[1:])
+        if len(batch) > plan.samples:
+            return self._run(batch)
+        result = plan(batch)
+        result = result[0, ...] if one else result
+        vars(self)["_last"] = plan.last_call(x, batch, result)  # is no change
+        return result
 
     def predict(
         self, X: Iterable[ArrayLike], batch_size: SupportsIndex = 32, progress: bool = False
@@ -371,7 +384,7 @@ class Sequential(_layer.Layer, loadable=True):
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_plans": {}}
+        return {**vars(self), "_plans": {}, "_last": None}
 
     @property
     def _path(self) -> str:
