@@ -57,6 +57,7 @@
 #include "depthwise.inc.h"
 #include "winograd.inc.h"
 #include "pooling.inc.h"
+#include "transpose.inc.h"
 #include "planes.inc.h"
 #include "undefine.inc.h"
 
@@ -66,6 +67,7 @@
 #include "convolution.inc.h"
 #include "depthwise.inc.h"
 #include "pooling.inc.h"
+#include "transpose.inc.h"
 #include "planes.inc.h"
 #include "undefine.inc.h"
 
