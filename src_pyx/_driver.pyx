@@ -168,26 +168,44 @@ cdef Py_ssize_t band_rows(const Geometry *g) noexcept nogil:
                       // max(g.y.stride * in_row + out_row, 1)))
 
 
+cdef bint filters_outweigh(const Geometry *g) noexcept nogil:
+    """Whether the filters, which each band of rows reads, are by far larger than the image, which
+    each chunk of panels does."""
+    return (<double> g.oc * g.products
+            > 4 * (<double> g.y.size * g.x.size * g.ic + <double> g.y.out * g.x.out * g.oc))
+
+
+cdef void count_tasks(const Geometry *g, Job *job) noexcept nogil:
+    job.bands = (g.y.out - 1) // job.rows + 1
+    job.panel_chunks = (g.panels - 1) // job.panels + 1
+    job.tasks = job.images * job.bands * job.panel_chunks
+
+
+cdef void split_panels(const Geometry *g, Job *job, Py_ssize_t wanted) noexcept nogil:
+    while job.panels > 1 and job.tasks < wanted:
+        job.panels = (job.panels + 1) // 2
+        count_tasks(g, job)
+
+
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     """Cuts the work into tasks.  No result depends on the cuts."""
     cdef const Geometry *g = plan.geometry
     cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
     cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
-    # Some tasks a thread even out the load: first from rows, then from panels of filters. The
-    # matrix unit splits a band anew for every chunk of panels.
+    # Some tasks a thread even out the load. The matrix unit splits a band anew for every chunk of
+    # panels.
     cdef Py_ssize_t wanted = 4 * workers if workers > 1 else 1
     cdef Py_ssize_t wanted_chunks = workers if g.algorithm == AMX else wanted
     job.rows = band_rows(g)
-    while job.rows > 4 and job.images * ((g.y.out - 1) // job.rows + 1) < wanted:
-        job.rows = (job.rows + 1) // 2
-    job.bands = (g.y.out - 1) // job.rows + 1
     job.panels = g.panels
+    count_tasks(g, job)
+    if g.algorithm == DIRECT and filters_outweigh(g):
+        split_panels(g, job, wanted)
+    while job.rows > 4 and job.tasks < wanted:
+        job.rows = (job.rows + 1) // 2
+        count_tasks(g, job)
     if g.algorithm == DIRECT or g.algorithm == AMX:
-        while (job.panels > 1 and job.images * job.bands * ((g.panels - 1) // job.panels + 1)
-                < wanted_chunks):
-            job.panels = (job.panels + 1) // 2
-    job.panel_chunks = (g.panels - 1) // job.panels + 1
-    job.tasks = job.images * job.bands * job.panel_chunks
+        split_panels(g, job, wanted_chunks)
     job.marks, job.mark_sets = job.bands * job.panel_chunks, 1
     job.workers = workers
     job.scratch_bytes = conv_scratch_bytes(g, g.x.out)
