@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pycnn._chain import Chain
@@ -10,15 +11,21 @@ class LastCall: ...
 
 def remember(
     options: tuple[object, ...],
-    x: NDArray[Any],
-    result: NDArray[Any],
+    x_shape: tuple[int, ...],
+    x_dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
     plan: ConvPlan | StagePlan,
     packed: Packed,
     activation: int,
     slope: float,
 ) -> LastCall | None: ...
-def remember_chain(
-    options: tuple[object, ...], x: NDArray[Any], result: NDArray[Any], chain: Chain
+def remember_network(
+    options: tuple[object, ...],
+    x_shape: tuple[int, ...],
+    x_dtype: np.dtype[Any],
+    chain: Chain,
+    one: bool,
 ) -> LastCall: ...
 def repeat(
     last: LastCall | None,

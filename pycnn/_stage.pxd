@@ -27,4 +27,4 @@ cdef class StagePlan:
     cdef Stage stage, direct
 
 
-cdef const Plan *plan_of(plan) except NULL
+cdef const Plan *plan_within(plan) except NULL

@@ -111,6 +111,19 @@ class PackedFilters(Generic[_Scalar_co]):
             packed = self._layouts.setdefault(plan.packing, plan.pack(self._array))
         return packed
 
+    def repeat(
+        self, options: tuple[object, ...], x: ArrayLike, bias: ArrayLike | None, out: object
+    ) -> Array | None:
+        """The result of a call like the last one; None for any other."""
+        try:
+            return _repeat.repeat(self._last, options, x, bias, out)
+        except MemoryError as error:
+            raise _checks.out_of_memory(str(options[0]), error) from None
+
+    def remember(self, *call: Any) -> None:
+        """Take a call for the last one: the arguments of `_repeat.remember`."""
+        self._last = _repeat.remember(*call)
+
 
 def geometry(
     func: str,
@@ -184,8 +197,12 @@ def prepare(
     groups: Any,
     activation: Activation,
     precision: Precision,
-) -> tuple[Array, Any, Array | None, Shape, DType, _conv.ConvPlan | None]:
-    """Everything a convolution needs, checked: x, filters, bias, result shape, dtype, plan."""
+) -> tuple[Array, Any, Array | None, tuple[Shape, DType], Shape, DType, _conv.ConvPlan | None]:
+    """Everything a convolution needs, checked: x, filters, bias, x's shape and dtype, those of the
+    result, plan.
+
+    Those of x are what was planned for: another thread may give it others.
+    """
     if type(x) is not np.ndarray:
         x = _checks.as_array(x, func, "x")
     if type(filters) is not np.ndarray and not isinstance(filters, PackedFilters):
@@ -207,11 +224,12 @@ def prepare(
         groups = _checks.integer(groups, func, "groups", 1)
     array = filters._array if isinstance(filters, PackedFilters) else filters
     filters_shape = array.shape
+    given = x.shape, x.dtype
     shape, dtype, plan = _conv_plan(
         func,
-        x.shape,
+        given[0],
         filters_shape,
-        x.dtype,
+        given[1],
         array.dtype,
         stride,
         padding,
@@ -224,7 +242,7 @@ def prepare(
             f"{func}: bias has shape {bias.shape}; expected one number per filter, "
             f"{filters_shape[:1]}"
         )
-    return x, filters, bias, shape, dtype, plan
+    return x, filters, bias, given, shape, dtype, plan
 
 
 @overload
@@ -375,21 +393,21 @@ def conv2d(
     (8, 8, 5)
     """
     options = "conv2d", stride, padding, dilation, groups, activation, precision
+    if isinstance(filters, PackedFilters):
+        again = filters.repeat(options, x, bias, out)
+        if again is not None:
+            return again
+    x, filters, bias, given, shape, dtype, plan = prepare(
+        "conv2d", x, filters, bias, stride, padding, dilation, groups, activation, precision
+    )
+    result = _checks.result_for(out, shape, dtype, (x, filters, bias), "conv2d")
+    code, slope = EPILOGUES.get(activation, EPILOGUES[None])
     try:
-        if isinstance(filters, PackedFilters):
-            again = _repeat.repeat(filters._last, options, x, bias, out)
-            if again is not None:
-                return again
-        x, filters, bias, shape, dtype, plan = prepare(
-            "conv2d", x, filters, bias, stride, padding, dilation, groups, activation, precision
-        )
-        result = _checks.result_for(out, shape, dtype, (x, filters, bias), "conv2d")
-        code, slope = EPILOGUES.get(activation, EPILOGUES[None])
         if plan is not None:
-            packed: Any = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
+            packed = filters.layout(plan) if isinstance(filters, PackedFilters) else filters
             _conv.conv2d(plan, x, packed, bias, code, slope, result)
             if isinstance(filters, PackedFilters) and activation in EPILOGUES:
-                filters._last = _repeat.remember(options, x, result, plan, packed, code, slope)
+                filters.remember(options, *given, shape, dtype, plan, packed, code, slope)
         else:  # no products
             result[...] = 0 if bias is None else bias
         if activation is not None and (plan is None or activation not in EPILOGUES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, overload
 
-from pycnn import _checks, _repeat, _stage
+from pycnn import _checks, _stage
 from pycnn.activations import EPILOGUES
 from pycnn.convolution import PackedFilters, conv2d, prepare
 from pycnn.pool import avg_pool2d, max_pool2d
@@ -158,29 +158,27 @@ def conv_relu_pool(
     func = "conv_relu_pool"
     convolution = stride, padding, dilation, groups, activation, precision
     options = func, pool_size, pool_stride, pool, *convolution
+    if isinstance(filters, PackedFilters):
+        again = filters.repeat(options, x, bias, out)
+        if again is not None:
+            return again
+    _checks.choice(pool, _POOL_NAMES, func, "pool")
+    x, filters, bias, given, conv_shape, dtype, conv_plan = prepare(
+        func, x, filters, bias, *convolution
+    )
+    if type(pool_size) is not int:
+        pool_size = _checks.pair(pool_size, func, "pool_size")
+    if pool_stride is not None and type(pool_stride) is not int:
+        pool_stride = _checks.pair(pool_stride, func, "pool_stride")
+    shape, plan = _stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
+    result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
     try:
-        if isinstance(filters, PackedFilters):
-            again = _repeat.repeat(filters._last, options, x, bias, out)
-            if again is not None:
-                return again
-        _checks.choice(pool, _POOL_NAMES, func, "pool")
-        x, filters, bias, conv_shape, dtype, conv_plan = prepare(
-            func, x, filters, bias, *convolution
-        )
-        if type(pool_size) is not int:
-            pool_size = _checks.pair(pool_size, func, "pool_size")
-        if pool_stride is not None and type(pool_stride) is not int:
-            pool_stride = _checks.pair(pool_stride, func, "pool_stride")
-        shape, plan = _stage_plan(conv_plan, conv_shape, pool_size, pool_stride, pool == "avg")
-        result = _checks.result_for(out, shape, dtype, (x, filters, bias), func)
         if conv_plan and plan and plan.fits and activation in EPILOGUES:
             code, slope = EPILOGUES[activation]
-            packed: Any = filters
-            if isinstance(filters, PackedFilters):
-                packed = filters.layout(conv_plan)
+            packed = filters.layout(conv_plan) if isinstance(filters, PackedFilters) else filters
             _stage.conv_pool(plan, x, packed, bias, code, slope, result)
             if isinstance(filters, PackedFilters):
-                filters._last = _repeat.remember(options, x, result, plan, packed, code, slope)
+                filters.remember(options, *given, shape, dtype, plan, packed, code, slope)
         elif result.size:
             maps = conv2d(
                 x,

@@ -17,7 +17,7 @@ from pycnn._geometry cimport (
 from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
-# Rows that are copied together stay in a second-level cache; longer ones are read in place.
+# Rows that are copied together stay in or near a second-level cache; longer ones are read in place.
 cdef Py_ssize_t RING_BYTES = 512 * 1024
 
 
@@ -103,9 +103,9 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
 cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectangle *r, char *out,
                               Py_ssize_t out_row_step, pycnn_tap *taps) noexcept nogil:
     cdef pycnn_line line
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, _run     # always 1
     line.taps = taps
-    line.n_taps = list_taps(g, r, taps, &line.run)
+    line.n_taps = list_taps(g, r, taps, &_run)
     line.run = g.products
     line.w = call.filters
     line.bias = call.bias

@@ -11,7 +11,7 @@ from pycnn._conv cimport Packed
 from pycnn._dense cimport Dense, plan_dense, run_dense, wide_bytes, widen
 from pycnn._driver cimport Plan, run
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
-from pycnn._stage cimport plan_of
+from pycnn._stage cimport plan_within
 
 cnp.import_array()
 
@@ -65,7 +65,7 @@ cdef class Chain:
         return cnp.PyArray_BYTES(array)
 
     cdef int place_convolution(self, Link *link, plan, Packed packed, bias) except -1:
-        cdef const Plan *p = plan_of(plan)
+        cdef const Plan *p = plan_within(plan)
         self.kept += plan, packed
         link.plan = p
         link.packed = &packed.weights
@@ -103,6 +103,7 @@ def run_chain(Chain chain not None, x):
 cdef int run_links(Chain chain, x, result) except -1:
     """Fills an array of the chain's dtype, in C order, with as many numbers as it makes."""
     cdef Link *link
+    cdef Link *end = &chain.links[chain.n_links - 1]
     cdef Py_ssize_t i
     cdef int outcome = NO_MEMORY
     cdef const char *source
@@ -112,6 +113,8 @@ cdef int run_links(Chain chain, x, result) except -1:
     x = carray(x, chain.dtype.num, chain.links[0].n_in)
     source = cnp.PyArray_BYTES(x)
     last = cnp.PyArray_BYTES(result)
+    if cnp.PyArray_TYPE(result) != chain.dtype.num or cnp.PyArray_SIZE(result) != end.n_out:
+        raise ValueError("the result is not that of the chain")
     with nogil:
         buffers = <char *> aligned_alloc(2 * chain.buffer_bytes)
         if buffers is not NULL:

@@ -34,7 +34,7 @@ cdef class ConvPlan:
         parts = PARTS[precision] if precision is not None else 0
         check(plan_convolution(&self.conv, type_index(type_num), parts))
         layout = (
-            "panels", "panels", "taps", f"amx{parts}", f"winograd{g.tile}")[<int> g.algorithm]
+            "panels", "panels", "vectors", f"amx{parts}", f"winograd{g.tile}")[<int> g.algorithm]
         self.packing = (type_num, layout, g.groups)
 
     def __dealloc__(self):

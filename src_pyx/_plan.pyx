@@ -98,7 +98,7 @@ cdef int pack(const Geometry *g, const char *filters, Weights *weights) noexcept
     elif g.algorithm == WINOGRAD:
         n_bytes = winograd_packed_bytes(g)
     elif g.algorithm == DEPTHWISE:
-        n_bytes += g.kernels.lanes * g.products * g.itemsize
+        n_bytes = depthwise_vectors(g) * g.kernels.lanes * g.products * g.itemsize
     weights.filters = filters if hands_back(g) else NULL
     weights.direct = NULL
     weights.data = <char *> aligned_alloc(n_bytes)
@@ -142,6 +142,10 @@ cdef void free_weights(Weights *weights) noexcept nogil:
         free(weights.direct)
 
 
+cdef inline Py_ssize_t depthwise_vectors(const Geometry *g) noexcept nogil:
+    return (g.oc - 1) // g.kernels.lanes + 1
+
+
 cdef void pack_panels(const Geometry *g, const char *filters, char *packed) noexcept nogil:
     """(F, KH, KW, C) to panels of [product][lane], zeros in the lanes behind the last filter.
 
@@ -149,12 +153,12 @@ cdef void pack_panels(const Geometry *g, const char *filters, char *packed) noex
     before.
     """
     cdef Py_ssize_t _group, f, width, used, row = g.products * g.itemsize
-    cdef Py_ssize_t lanes = g.kernels.lanes, panel
+    cdef Py_ssize_t lanes = g.kernels.lanes, vector
     if g.algorithm == DEPTHWISE:
-        for panel in range((g.oc - 1) // lanes + 1):
-            f = min(panel * lanes, g.oc - lanes)
+        for vector in range(depthwise_vectors(g)):
+            f = min(vector * lanes, g.oc - lanes)
             g.kernels.transpose(filters + f * row, g.products, lanes, g.products,
-                                packed + panel * lanes * row, lanes)
+                                packed + vector * lanes * row, lanes)
         return
     for _group in range(g.groups):
         f = 0

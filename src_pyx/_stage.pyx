@@ -181,7 +181,7 @@ cdef class StagePlan:
         return stage_fits(&self.stage)
 
 
-cdef const Plan *plan_of(plan) except NULL:
+cdef const Plan *plan_within(plan) except NULL:
     """The plan in a StagePlan or ConvPlan, which owns it."""
     if type(plan) is StagePlan:
         return &(<StagePlan> plan).stage.plan

@@ -447,6 +447,13 @@ def test_copies_and_pickles(layer, rng):
             assert not any(a.flags.writeable for a in [*again.arrays.values(), *parameters])
 
 
+def test_calls_leave_no_trace_in_pickles():
+    for layer in (pycnn.Conv2D(2, 3, input_shape=(9, 9)), pycnn.MaxPool2D(), pycnn.ReLU()):
+        before = pickle.dumps(layer)
+        layer(np.ones((9, 9)))
+        assert pickle.dumps(layer) == before
+
+
 def test_a_pickle_holds_each_parameter_once():
     for layer in (pycnn.Conv2D(64, 3, input_shape=(8, 8, 64)), pycnn.Dense(99, input_shape=(99,))):
         n_bytes = sum(array.nbytes for array in layer.arrays.values())

@@ -197,8 +197,15 @@ def fail_in_python(shim):
     spotted = np.where(x > 0.99, np.inf, x)
     filters = rng.random((32, 3, 3, 32), FLOAT)
     matrix = rng.random((7 * 7 * 32, 7), FLOAT)
+
+    def twice(function, *args):  # the second time without checks
+        return [function(*args) for _ in range(2)]
+
     calls = [
         lambda: pycnn.conv2d(x, filters),
+        lambda: twice(pycnn.conv2d, x, pycnn.PackedFilters(filters)),
+        lambda: twice(pycnn.conv_relu_pool, x, pycnn.PackedFilters(filters)),
+        lambda: twice(pycnn.Sequential([pycnn.Conv2D.from_arrays(filters), pycnn.Conv2D(2, 1)]), x),
         lambda: pycnn.conv2d(grey, rng.random((2, 3, 3))),
         lambda: pycnn.conv2d(x, filters, precision="high"),
         lambda: pycnn.conv2d(spotted, filters, precision="medium"),

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -101,9 +102,55 @@ def called(rng):
     x, bias = rng.random((9, 8, 4), np.float32), rng.random(6, np.float32)
     filters = rng.random((6, 3, 3, 4), np.float32)
     packed = pycnn.PackedFilters(filters)
-    pycnn.conv2d(x, packed, bias, stride=1)
-    assert packed._last is not None
+    pycnn.conv2d(x, packed, bias)
     return x, filters, packed, bias
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("checked again")
+
+
+@pytest.mark.parametrize("function", [pycnn.conv2d, pycnn.conv_relu_pool])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"stride": 2, "padding": "same", "activation": "relu"},
+        {"stride": (1, 2), "padding": ((0, 1), (2, 0)), "activation": "leaky_relu"},
+        {"precision": "high", "activation": None},
+    ],
+)
+def test_a_call_like_the_last_one_is_not_checked(called, monkeypatch, function, kwargs):
+    x, filters, packed, bias = called
+    expected = [function(x, filters, b, **kwargs) for b in (bias, None)]
+    function(x, packed, bias, **kwargs)
+    for module in (pycnn.convolution, pycnn.stage):
+        monkeypatch.setattr(module, "prepare", refuse)
+    assert_same_bits(function(x, packed, bias, **kwargs), expected[0])
+    assert_same_bits(function(x[::-1][::-1], packed, **kwargs), expected[1])
+    out = np.empty_like(expected[0])
+    assert function(x, packed, bias, **kwargs, out=out) is out
+    assert_same_bits(out, expected[0])
+    with pytest.raises(AssertionError, match="checked again"):
+        function(x, packed, bias, **kwargs | {"stride": [1, 1]})
+
+
+def test_what_is_remembered_is_what_was_checked(called, monkeypatch):
+    """Though another thread gives the arrays another shape meanwhile."""
+    x, filters, packed, _ = called
+    out = np.empty((7, 6, 6), np.float32)
+    convolve = pycnn.convolution._conv.conv2d
+
+    def reshaping(*args):
+        convolve(*args)
+        x.shape, out.shape = (8, 9, 4), (6, 7, 6)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pycnn.convolution._conv, "conv2d", reshaping)
+        patch.setattr(warnings, "filters", [("ignore", None, Warning, None, 0)])
+        pycnn.conv2d(x, packed, stride=1, out=out)
+    for image in (x, x.reshape(9, 8, 4)):
+        assert_same_bits(pycnn.conv2d(image, packed), pycnn.conv2d(image, filters))
 
 
 def test_other_inputs_are_not_taken_for_the_last_ones(rng, called):

@@ -34,6 +34,7 @@ from pycnn import (
     Sigmoid,
     Softmax,
 )
+from pycnn.layers._plan import Plan
 
 
 def small_net(**kwargs):
@@ -363,6 +364,45 @@ def test_weights_that_were_replaced_are_not_kept():
         net[0].weights = 2 * net[0].weights
     net(x)
     assert all(ref() is None for ref in old)
+    for last in (net.predict, net):
+        net(x[0])
+        old = weakref.ref(net[0].weights)
+        net[0].weights = 2 * net[0].weights
+        last(np.ones((400_000, 8), np.float32))  # more than go through all layers at once
+        assert old() is None
+
+
+@pytest.mark.parametrize("end", [None, "relu", "softmax"])
+def test_a_call_like_the_last_one_is_not_planned(rng, monkeypatch, end):
+    layers = [Conv2D(4, 3, seed=0), MaxPool2D(), Flatten(), Dense(3, activation=end, seed=1)]
+    net, other = (Sequential(layers, input_shape=(9, 9, 1)) for _ in range(2))
+    for x in (rng.random((9, 9, 1), np.float32), rng.random((5, 9, 9, 1))):
+        net(x)
+        expected = other(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(Sequential, "_plan_for", None)
+            assert_same_bits(net(x), expected)
+            assert_same_bits(net(x[::-1][::-1]), expected)
+            with pytest.raises(TypeError, match="not callable"):
+                net(x.astype(np.uint8))
+
+
+def test_weights_of_another_dtype_while_a_call_is_remembered(rng, monkeypatch):
+    layers = [Dense(9, seed=0), Dense(5000, seed=1)]
+    net = Sequential(layers, input_shape=(8,))
+    x = rng.random(8, np.float32)
+    last_call = Plan.last_call
+
+    def late(*args):
+        monkeypatch.undo()
+        layers[0].weights = layers[0].weights.astype(float)
+        net(x)
+        return last_call(*args)
+
+    monkeypatch.setattr(Plan, "last_call", late)
+    assert net(x).dtype == np.float32
+    for _ in range(2):
+        assert_same_bits(net(x), Sequential(layers)(x))
 
 
 def test_a_call_like_the_last_one_sees_what_was_changed(rng):
@@ -388,6 +428,8 @@ def test_a_call_like_the_last_one_sees_what_was_changed(rng):
         with pytest.raises(ValueError, match=r"conv2d_1|sequential|flatten|dense"):
             net(wrong)
     again = pickle.loads(pickle.dumps(net))
+    assert_same_bits(again(x[0]), net(x[0]))
+    del vars(again)["_last"]  # as in a pickle of an earlier version
     assert_same_bits(again(x[0]), net(x[0]))
 
 

@@ -12,7 +12,7 @@ FLOORS = [
     ("the C API: needs nothing above", "capi  _handles  _params", "#e4f0dc"),
     (
         "plans and calls over arrays",
-        "_chain _stage _dense _conv _pool _activation _arrays",
+        "_repeat _chain _stage _dense _conv _pool _activation _arrays",
         "#e4f0dc",
     ),
     ("one call in plain C terms", "_driver", "#e4f0dc"),

@@ -153,7 +153,7 @@ class Chained:
         self._calls = [step for step in steps if isinstance(step, Call)]
         self._made: dict[tuple[int, DType], _Made] = {}
         # What is left to do behind the chain.
-        self._activation = self._calls[-1].activation if self._calls[-1].is_last else None
+        self.activation = self._calls[-1].activation if self._calls[-1].is_last else None
 
     def __call__(self, x: Array) -> Array:
         key = len(x), x.dtype
@@ -169,15 +169,15 @@ class Chained:
             return x
         try:
             result = _chain.run_chain(made.chain, x)
-            if self._activation is not None:
-                apply(self._activation, result)
+            if self.activation is not None:
+                apply(self.activation, result)
         except MemoryError as error:
             raise _checks.out_of_memory("Sequential", error) from None
         return result
 
-    def made_for(self, x: Array) -> _Made | None:
-        """What makes the result for a batch, if that is all there is to do."""
-        return self._made.get((len(x), x.dtype)) if self._activation is None else None
+    def made_for(self, n: int, dtype: DType) -> _Made | None:
+        """What made the last result for a batch of `n`, up to the activation."""
+        return self._made.get((n, dtype))
 
     def _is_current(self, made: _Made, dtype: DType) -> bool:
         """Whether no parameters were replaced since, though something changed."""

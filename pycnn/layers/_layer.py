@@ -59,7 +59,7 @@ class Layer:
     depth: int = 0  # of containers in each other
     nested: ClassVar[str | None] = None  # the option that holds layers
     makes_new: ClassVar[bool] = True  # results share no memory with the input
-    _taken: tuple[object, Shape] = None, ()  # the change and the samples of the last call
+    _checked_for: tuple[object, Shape] = None, ()  # samples of this shape, as of this change
 
     def __init__(self, name: str | None) -> None:
         self._name = None if name is None else check_name(name, type(self).__name__)
@@ -181,12 +181,15 @@ class Layer:
         batch = x if x.ndim > n else x[None]
         shape = batch.shape[1:]
         latest = Changes.latest  # one that comes while looking counts as not yet seen
-        if self._taken != (latest, shape):
+        if self._checked_for != (latest, shape):
             self._output_shape(shape, who)
             self._build(shape, who)
-            vars(self)["_taken"] = latest, shape  # is no change
+            vars(self)["_checked_for"] = latest, shape  # by __setattr__ it would be a change
         result = self._forward(batch)
         return result if x.ndim > n else result[0, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_checked_for"}
 
     def __repr__(self) -> str:
         shown = []

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pycnn._repeat import LastCall, remember_chain
+from pycnn._repeat import LastCall, remember_network
 from pycnn.layers._calls import Call, Chained, chained
 from pycnn.layers._weighted import Weighted
 from pycnn.layers.activations import Elementwise
@@ -22,7 +22,7 @@ from pycnn.layers.pooling import Pool2D
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pycnn._typing import Array, DType, Shape, Step
+    from pycnn._typing import Activation, Array, DType, Shape, Step
     from pycnn.layers._layer import Layer
     from pycnn.layers._weighted import Parameters
 
@@ -42,15 +42,18 @@ class Plan:
 
     Attributes
     ----------
+    shape : tuple of int
+        That of a sample.
     fresh : bool
         Whether the result's memory is nobody else's.
     samples : int
         How many samples to take through all steps before the next: more would leave the cache.
     """
 
-    __slots__ = ("fresh", "samples", "steps")
+    __slots__ = ("fresh", "samples", "shape", "steps")
 
     def __init__(self, placed: Iterable[tuple[str, Layer]], shape: Shape, *, fresh: bool) -> None:
+        self.shape = shape
         stages: deque[_Stage] = deque()
         for who, layer in placed:
             stages.append(_Stage(who, layer, shape))
@@ -80,13 +83,16 @@ class Plan:
             x = step(x)
         return x
 
-    def last_call(self, x: Array, batch: Array, result: Array) -> LastCall | None:
-        """The call of a network with `x`, computed as `batch`, if a chain was all of it."""
-        step = self.steps[0] if len(self.steps) == 1 else None
-        made = step.made_for(batch) if isinstance(step, Chained) else None
+    def last_call(self, n: int, dtype: DType, one: bool) -> tuple[LastCall | None, Activation]:
+        """What `repeat` takes for a batch of `n` samples, or for `one`, if a chain makes all of the
+        result but the activation."""
+        if len(self.steps) != 1 or not isinstance(step := self.steps[0], Chained):
+            return None, None
+        made = step.made_for(n, dtype)
         if made is None or made.chain is None:
-            return None
-        return remember_chain((made.checked,), x, result, made.chain)
+            return None, None
+        shape = self.shape if one else (n, *self.shape)
+        return remember_network((made.checked,), shape, dtype, made.chain, one), step.activation
 
 
 def _call(layer: Weighted, shape: Shape, rest: deque[_Stage]) -> Call:

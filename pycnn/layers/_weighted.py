@@ -162,7 +162,7 @@ class Weighted(_layer.Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         parameters = self.parameters
-        return {**vars(self), "_given": parameters and parameters[:2], "_drawn": None}
+        return {**super().__getstate__(), "_given": parameters and parameters[:2], "_drawn": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Pack again: arrays that are copied lose their packing, and may be written to."""

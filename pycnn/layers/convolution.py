@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pycnn import _checks
@@ -178,11 +177,16 @@ class Conv2D(Weighted, loadable=True):
     def filters(self, filters: ArrayLike) -> None:
         self._replace_weights(filters)
 
-    @cached_property  # the options stay as they are
+    @property
     def keywords(self) -> dict[str, Any]:
         """The options that conv2d and conv_relu_pool take, without the activation."""
-        names = ("stride", "padding", "dilation", "groups", "precision")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "precision": self.precision,
+        }
 
     @property
     def _window(self) -> Shape:

@@ -223,7 +223,7 @@ class BatchNorm(Elementwise, loadable=True):
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_statistics": self.arrays, "_folded": None}
+        return {**super().__getstate__(), "_statistics": self.arrays, "_folded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _statistics=None, _folded=WeakKeyDictionary())

@@ -9,6 +9,7 @@ import numpy as np
 
 from pycnn import _checks
 from pycnn._repeat import LastCall, repeat
+from pycnn.activations import apply
 from pycnn.layers import _layer, _model
 from pycnn.layers._batches import batches_of, gathered, with_bar
 from pycnn.layers._plan import Plan
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any, SupportsIndex
 
-    from pycnn._typing import Array, ArrayLike, Shape
+    from pycnn._typing import Activation, Array, ArrayLike, Shape
 
 # Sample shapes whose plans are kept; a plan is a list of a few calls.
 _MAX_PLANS = 64
@@ -94,6 +95,7 @@ class Sequential(_layer.Layer, loadable=True):
     """
 
     nested: ClassVar[str | None] = "layers"
+    _last: tuple[LastCall | None, Activation] = None, None  # and what follows it
 
     def __init__(
         self,
@@ -118,7 +120,6 @@ class Sequential(_layer.Layer, loadable=True):
         self.depth = _layer.check_depth(self.layers, who)
         self._input_shape: Shape | None = None
         self._plans: dict[Shape, Plan] = {}
-        self._last: LastCall | None = None
         if input_shape is not None:
             self.build(input_shape)
 
@@ -142,22 +143,25 @@ class Sequential(_layer.Layer, loadable=True):
         TypeError
             Complex, object, string or longdouble arrays; masked arrays.
         """
+        last, activation = self._last
         try:
-            again = repeat(self._last, (_layer.Changes.latest,), x, None, None)
+            again = repeat(last, (_layer.Changes.latest,), x, None, None)
+            if again is not None and activation is not None:
+                apply(activation, again)
         except MemoryError as error:
-            raise _checks.out_of_memory(self._who, error) from None
+            raise _checks.out_of_memory("Sequential", error) from None
         if again is not None:
             return again
         x = _checks.as_array(x, self._who, "x")
         one = self._is_sample(x)
-        batch = x[None] if one else x
+        batch = x[None] if one else x[:]  # nobody else's, so its shape stays
+        result = self._run(batch)
         plan = self._plan_for(batch.shape[1:])
-        if len(batch) > plan.samples:
-            return self._run(batch)
-        result = plan(batch)
-        result = result[0, ...] if one else result
-        vars(self)["_last"] = plan.last_call(x, batch, result)  # is no change
-        return result
+        self._remember(plan.last_call(len(batch), batch.dtype, one))
+        return result[0, ...] if one else result
+
+    def _remember(self, last: tuple[LastCall | None, Activation]) -> None:
+        vars(self)["_last"] = last  # by __setattr__ it would be a change of the layer
 
     def predict(
         self, X: Iterable[ArrayLike], batch_size: SupportsIndex = 32, progress: bool = False
@@ -384,7 +388,7 @@ class Sequential(_layer.Layer, loadable=True):
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_plans": {}, "_last": None}
+        return {**super().__getstate__(), "_plans": {}, "_last": (None, None)}
 
     @property
     def _path(self) -> str:
@@ -420,6 +424,7 @@ class Sequential(_layer.Layer, loadable=True):
         return batch
 
     def _run(self, batch: Array) -> Array:
+        self._remember((None, None))  # weights that were replaced are not to be kept
         plan = self._plan_for(batch.shape[1:])
         if len(batch) <= plan.samples:
             return plan(batch)

@@ -25,20 +25,20 @@ NAME(depthwise_store)(const VECTOR *sum, const T *bias, T *out, ptrdiff_t out_st
         STORE(out + p * out_step, NAME(activate)(sum[p] + b, activation, slope));
 }
 
-/* The last vector of channels overlaps the one before and repeats its bits; its weights begin at
- * `panel` times the taps, as if it did not. */
-#define FOR_CHANNELS(at, panel, channels)                                                          \
-    for (ptrdiff_t panel = 0, at = 0; panel < (channels);                                          \
-         panel += LANES, at = panel < (channels) - LANES ? panel : (channels) - LANES)
+/* Channel by channel, a vector at a time.  The last vector overlaps the one before and repeats its
+ * bits; its weights are its own. */
+#define FOR_CHANNELS(at, vector, channels)                                                         \
+    for (ptrdiff_t vector = 0, at = 0; vector * LANES < (channels); vector++,                      \
+         at = (vector + 1) * LANES < (channels) ? vector * LANES : (channels) - LANES)
 
 /* ---- any taps -------------------------------------------------------------------------------- */
 
 static inline __attribute__((always_inline)) void
-NAME(depthwise_taps)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, ptrdiff_t panel,
+NAME(depthwise_taps)(const pycnn_line *line, ptrdiff_t pixel, ptrdiff_t channel, ptrdiff_t vector,
                      const int pixels)
 {
     const T *x = (const T *)line->x + pixel * line->x_step + channel;
-    const T *w = (const T *)line->w + panel * line->run;
+    const T *w = (const T *)line->w + vector * line->run * LANES;
     VECTOR sum[DEPTHWISE_PIXELS];
 
     UNROLL for (int p = 0; p < pixels; p++)
@@ -59,11 +59,11 @@ static void NAME(depthwise_line)(const pycnn_line *line)
 {
     ptrdiff_t pixel = 0;
     for (; pixel + DEPTHWISE_PIXELS <= line->n_pixels; pixel += DEPTHWISE_PIXELS)
-        FOR_CHANNELS(channel, panel, line->n_filters)
-            NAME(depthwise_taps)(line, pixel, channel, panel, DEPTHWISE_PIXELS);
+        FOR_CHANNELS(channel, vector, line->n_filters)
+            NAME(depthwise_taps)(line, pixel, channel, vector, DEPTHWISE_PIXELS);
     for (; pixel < line->n_pixels; pixel++)
-        FOR_CHANNELS(channel, panel, line->n_filters)
-            NAME(depthwise_taps)(line, pixel, channel, panel, 1);
+        FOR_CHANNELS(channel, vector, line->n_filters)
+            NAME(depthwise_taps)(line, pixel, channel, vector, 1);
 }
 
 /* ---- rows of an image ------------------------------------------------------------------------ */
@@ -95,13 +95,13 @@ NAME(depthwise_row)(const pycnn_depthwise *d, const T *x, ptrdiff_t x_step, ptrd
  * image below the first tap, or NULL outside. */
 static inline __attribute__((always_inline)) void
 NAME(depthwise_tile)(const pycnn_depthwise *from, const T *const *rows, ptrdiff_t x_step,
-                     ptrdiff_t column, ptrdiff_t channel, ptrdiff_t panel, T *out,
+                     ptrdiff_t column, ptrdiff_t channel, ptrdiff_t vector, T *out,
                      ptrdiff_t n_rows, const int pixels, const int taps, const int stride)
 {
     const pycnn_depthwise copy = *from, *d = &copy;     /* which no store can change */
     const ptrdiff_t w_row = taps * LANES, second = d->stride_y;
     const ptrdiff_t shared = n_rows == 2 ? second : d->taps_y;
-    const T *w = (const T *)d->w + panel * d->taps_y * taps;
+    const T *w = (const T *)d->w + vector * d->taps_y * taps * LANES;
     VECTOR sum[2][DEPTHWISE_PIXELS];
     ptrdiff_t i = 0;
 
@@ -161,8 +161,8 @@ NAME(depthwise_two_rows)(const pycnn_depthwise *d, const T *const *from, ptrdiff
                          const int taps, const int stride, const int before, const int after)
 {
     const int columns = (DEPTHWISE_PIXELS - 1) * stride + taps;
-    FOR_CHANNELS(channel, panel, d->channels) {
-        const T *w = (const T *)d->w + panel * taps * taps;
+    FOR_CHANNELS(channel, vector, d->channels) {
+        const T *w = (const T *)d->w + vector * taps * taps * LANES;
         VECTOR sum[2][DEPTHWISE_PIXELS];
         FOR_SUMS sum[s][p] = (VECTOR){0};
         UNROLL for (int i = 0; i < taps + stride; i++) {
@@ -188,9 +188,9 @@ NAME(depthwise_two_rows)(const pycnn_depthwise *d, const T *const *from, ptrdiff
     }
 }
 
-/* One row after the other, two vectors of channels at once, an even number of whole ones: all of a
- * cache line of 64 bytes is used when it is loaded.  Of pixels that are many bytes apart, and fall
- * into few sets of the cache, few lines would be there for the next vector. */
+/* One row after the other, two vectors of channels at once, of an even number of whole ones: twice as
+ * much is used of a cache line when it is loaded, with vectors of 32 bytes all.  Of pixels that are
+ * many bytes apart, and fall into few sets of the cache, few lines are there for the next vector. */
 static inline __attribute__((always_inline)) void
 NAME(depthwise_two_vectors)(const pycnn_depthwise *d, const T *const *from, ptrdiff_t x_step,
                             T *out, const int taps, const int stride, const int before,
@@ -234,8 +234,8 @@ typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *r
         const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
         T *out, ptrdiff_t n_rows)                                                                  \
     {                                                                                              \
-        FOR_CHANNELS(channel, panel, d->channels)                                                  \
-            NAME(depthwise_tile)(d, rows, x_step, column, channel, panel, out, n_rows,             \
+        FOR_CHANNELS(channel, vector, d->channels)                                                  \
+            NAME(depthwise_tile)(d, rows, x_step, column, channel, vector, out, n_rows,             \
                                  wide ? DEPTHWISE_PIXELS : 1, taps, stride);                       \
     }
 /* The usual tile inside, at the left edge and at the right; `two` are rows or vectors. */
@@ -310,7 +310,7 @@ static void NAME(depthwise_rows)(const pycnn_depthwise *d)
             if (inside && d->ring) {
                 T *to = (T *)d->ring + row % held * d->width * x_step;
                 for (ptrdiff_t x = 0; row >= copied && x < d->width; x++)
-                    FOR_CHANNELS(channel, panel, d->channels)
+                    FOR_CHANNELS(channel, vector, d->channels)
                         STORE(to + x * x_step + channel, LOAD(from + x * d->channels + channel));
                 copied = copied > row ? copied : row + 1;
                 from = to;

@@ -156,9 +156,10 @@ typedef struct {
                           void *packed);
     void (*winograd)(const pycnn_winograd *);
 
-    /* Few channels and filters, rows to columns, channels last to planes and back, float types
-     * only; planes.inc.h. */
+    /* Few channels and filters, float types only; planes.inc.h. */
     void (*planes)(const pycnn_planes *);
+
+    /* Rows to columns, channels last to planes and back, float types only; transpose.inc.h. */
     void (*transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, ptrdiff_t n_columns,
                       void *out, ptrdiff_t out_step);
     void (*split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n, void *planes,

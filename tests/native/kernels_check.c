@@ -286,11 +286,12 @@ static void check_lines(const pycnn_level *level, int type)
                 taps[t] = (pycnn_tap){t * 41, t * line.run};
             check(kernels, 'd', line, level->name);
             if (filters >= lanes) {
-                line.run = 1;
-                line.out_step = filters + 1;
-                line.x_step = filters * (1 + (pixels + filters) % 3);
+                line.run = 10;
+                line.n_filters += pixels % 3 * lanes;
+                line.out_step = line.n_filters + 1;
+                line.x_step = line.n_filters * (1 + (pixels + filters) % 3);
                 for (int t = 0; t < 10; t++)
-                    taps[t] = (pycnn_tap){t * 41, t * filters};
+                    taps[t] = (pycnn_tap){t * 41, t};
                 check(kernels, 'w', line, level->name);
             }
         }
