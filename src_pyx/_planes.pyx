@@ -111,14 +111,14 @@ cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
 cdef void list_taps(const Geometry *g, const Rectangle *r, Py_ssize_t n_rows, Py_ssize_t row_step,
                     Py_ssize_t plane_step, Py_ssize_t *taps) noexcept nogil:
     """So many rows of taps of the rectangle's first window, in the order of the filters."""
-    cdef Py_ssize_t ky, kx, c, e
-    for ky in range(n_rows):
-        for kx in range(r.x.tap_last - r.x.tap_first):
-            for c in range(g.ic):
-                e = kx * g.x.dilation * g.ic + c
-                taps[0] = (ky * g.y.dilation * row_step + e % n_planes(g) * plane_step
-                           + e // n_planes(g))
-                taps += 1
+    cdef Py_ssize_t kx, c, e, k, n = 0
+    for kx in range(r.x.tap_last - r.x.tap_first):
+        for c in range(g.ic):
+            e = kx * g.x.dilation * g.ic + c
+            taps[n] = e % n_planes(g) * plane_step + e // n_planes(g)
+            n += 1
+    for k in range(n, n_rows * n):
+        taps[k] = taps[k - n] + g.y.dilation * row_step
 
 
 cdef const char *cut_filters(const Geometry *g, const Call *call, const Rectangle *r,
