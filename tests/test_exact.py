@@ -78,13 +78,18 @@ def test_every_height(rng, dtype):
 def test_every_number_of_depthwise_channels(rng, dtype, multiplier):
     for n in SIZES:
         check(rng, dtype, (5, 17, n), (multiplier * n, 3, 3, 1), groups=n, padding=1)
-        for size, dilation in [(2, 1), (3, 2), (7, 1)]:  # not by rows
-            kwargs = {"groups": n, "padding": 2, "dilation": dilation}
-            check(rng, dtype, (7, 9, n), (multiplier * n, size, size, 1), **kwargs)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [512, 1024])
+@pytest.mark.parametrize(("size", "dilation"), [(2, 1), (3, 2), (7, 1)])
+def test_every_number_of_depthwise_channels_tap_by_tap(rng, dtype, size, dilation):
+    for n in SIZES[::3]:
+        kwargs = {"groups": n, "padding": 2, "dilation": dilation}
+        check(rng, dtype, (7, 9, n), (n, size, size, 1), **kwargs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [256, 512])
 def test_depthwise_channels_that_share_a_place_in_the_cache(rng, dtype, n):
     """Rows are copied first at stride 1; pairs of vectors at stride 2."""
     for size in (3, 5):
