@@ -89,7 +89,7 @@ def test_every_number_of_depthwise_channels_tap_by_tap(rng, dtype, size, dilatio
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [256, 512])
+@pytest.mark.parametrize("n", [128, 256, 512])
 def test_depthwise_channels_that_share_a_place_in_the_cache(rng, dtype, n):
     """Rows are copied first at stride 1; pairs of vectors at stride 2."""
     for size in (3, 5):

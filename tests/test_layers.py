@@ -387,9 +387,6 @@ def test_refused_inputs(layer, shape, words):
     assert_helpful(info, layer.kind, *words)
 
 
-# ---- what layers say about themselves -----------------------------------------------------------
-
-
 def test_an_input_is_refused_again_after_one_that_fits():
     """Shapes are looked at once, and again after others or a change."""
     layer = pycnn.Conv2D(2, 3)
@@ -404,6 +401,9 @@ def test_an_input_is_refused_again_after_one_that_fits():
     norm._set_arrays({name: np.ones(4) for name in norm.arrays}, "norm")
     with pytest.raises(ValueError, match="3 channels but the statistics are of 4"):
         norm(fits)
+
+
+# ---- what layers say about themselves -----------------------------------------------------------
 
 
 def test_every_layer_is_here():
