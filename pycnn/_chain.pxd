@@ -26,6 +26,7 @@ cdef class Chain:
     cdef Py_ssize_t n_links
     cdef Py_ssize_t buffer_bytes
     cdef cnp.dtype dtype
+    cdef Py_ssize_t n_out           # numbers that it makes
     cdef int n_axes                 # of the result
     cdef cnp.npy_intp[MOST_DIMENSIONS] sizes
     cdef list kept                  # what the links point into

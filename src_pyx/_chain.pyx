@@ -52,6 +52,7 @@ cdef class Chain:
             wanted *= shape[i]
         if made != wanted:
             raise ValueError(f"the links make {made} numbers where the result has {wanted}")
+        self.n_out = made
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -103,7 +104,6 @@ def run_chain(Chain chain not None, x):
 cdef int run_links(Chain chain, x, result) except -1:
     """Fills an array of the chain's dtype, in C order, with as many numbers as it makes."""
     cdef Link *link
-    cdef Link *end = &chain.links[chain.n_links - 1]
     cdef Py_ssize_t i
     cdef int outcome = NO_MEMORY
     cdef const char *source
@@ -113,7 +113,7 @@ cdef int run_links(Chain chain, x, result) except -1:
     x = carray(x, chain.dtype.num, chain.links[0].n_in)
     source = cnp.PyArray_BYTES(x)
     last = cnp.PyArray_BYTES(result)
-    if cnp.PyArray_TYPE(result) != chain.dtype.num or cnp.PyArray_SIZE(result) != end.n_out:
+    if cnp.PyArray_TYPE(result) != chain.dtype.num or cnp.PyArray_SIZE(result) != chain.n_out:
         raise ValueError("the result is not that of the chain")
     with nogil:
         buffers = <char *> aligned_alloc(2 * chain.buffer_bytes)

@@ -32,6 +32,10 @@ MAX_DEPTH = 16
 LOADABLE: dict[str, type[Layer]] = {}
 
 
+# Attributes that only save work: they change nothing, and copies and pickles go without.
+_MEMOS = ("_checked_for", "_last")
+
+
 class Changes:
     """When any layer was last changed: `latest` is another object after each time.
 
@@ -72,6 +76,9 @@ class Layer:
         cls.kind = words.lower().removeprefix("_")
 
     def __setattr__(self, name: str, value: object) -> None:
+        if name in _MEMOS:
+            super().__setattr__(name, value)
+            return
         # Networks plan their calls once, by the options of their layers.
         if name in vars(self) and name in options(type(self)):
             raise AttributeError(
@@ -184,12 +191,12 @@ class Layer:
         if self._checked_for != (latest, shape):
             self._output_shape(shape, who)
             self._build(shape, who)
-            vars(self)["_checked_for"] = latest, shape  # by __setattr__ it would be a change
+            self._checked_for = latest, shape
         result = self._forward(batch)
         return result if x.ndim > n else result[0, ...]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_checked_for"}
+        return {name: value for name, value in vars(self).items() if name not in _MEMOS}
 
     def __repr__(self) -> str:
         shown = []

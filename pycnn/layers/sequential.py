@@ -157,11 +157,8 @@ class Sequential(_layer.Layer, loadable=True):
         batch = x[None] if one else x[:]  # nobody else's, so its shape stays
         result = self._run(batch)
         plan = self._plan_for(batch.shape[1:])
-        self._remember(plan.last_call(len(batch), batch.dtype, one))
+        self._last = plan.last_call(len(batch), batch.dtype, one)
         return result[0, ...] if one else result
-
-    def _remember(self, last: tuple[LastCall | None, Activation]) -> None:
-        vars(self)["_last"] = last  # by __setattr__ it would be a change of the layer
 
     def predict(
         self, X: Iterable[ArrayLike], batch_size: SupportsIndex = 32, progress: bool = False
@@ -388,7 +385,7 @@ class Sequential(_layer.Layer, loadable=True):
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_plans": {}, "_last": (None, None)}
+        return {**super().__getstate__(), "_plans": {}}
 
     @property
     def _path(self) -> str:
@@ -424,7 +421,7 @@ class Sequential(_layer.Layer, loadable=True):
         return batch
 
     def _run(self, batch: Array) -> Array:
-        self._remember((None, None))  # weights that were replaced are not to be kept
+        self._last = None, None  # weights that were replaced are not to be kept
         plan = self._plan_for(batch.shape[1:])
         if len(batch) <= plan.samples:
             return plan(batch)

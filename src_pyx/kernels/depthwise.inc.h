@@ -234,8 +234,8 @@ typedef void NAME(depthwise_function)(const pycnn_depthwise *, const T *const *r
         const pycnn_depthwise *d, const T *const *rows, ptrdiff_t x_step, ptrdiff_t column,        \
         T *out, ptrdiff_t n_rows)                                                                  \
     {                                                                                              \
-        FOR_CHANNELS(channel, vector, d->channels)                                                  \
-            NAME(depthwise_tile)(d, rows, x_step, column, channel, vector, out, n_rows,             \
+        FOR_CHANNELS(channel, vector, d->channels)                                                 \
+            NAME(depthwise_tile)(d, rows, x_step, column, channel, vector, out, n_rows,            \
                                  wide ? DEPTHWISE_PIXELS : 1, taps, stride);                       \
     }
 /* The usual tile inside, at the left edge and at the right; `two` are rows or vectors. */

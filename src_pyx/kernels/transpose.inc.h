@@ -142,6 +142,18 @@ NAME(split_vectors)(VECTOR *v, const int n)
     }
 }
 
+/* Returns from a call with their number a constant, where planes are few. */
+#define FOR_FEW_PLANES(function, from, n, to, plane_step)                                          \
+    switch (n_planes) {                                                                            \
+    case 2: NAME(function)(from, 2, n, to, plane_step); return;                                    \
+    case 3: NAME(function)(from, 3, n, to, plane_step); return;                                    \
+    case 4: NAME(function)(from, 4, n, to, plane_step); return;                                    \
+    case 5: NAME(function)(from, 5, n, to, plane_step); return;                                    \
+    case 6: NAME(function)(from, 6, n, to, plane_step); return;                                    \
+    case 7: NAME(function)(from, 7, n, to, plane_step); return;                                    \
+    case 8: NAME(function)(from, 8, n, to, plane_step); return;                                    \
+    }
+
 static inline __attribute__((always_inline)) void
 NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdiff_t plane_step)
 {
@@ -161,14 +173,7 @@ NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdi
 static void NAME(split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n_elements, void *planes,
                         ptrdiff_t plane_step)
 {
-    switch (n_planes) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        NAME(split_planes)(x, n, n_elements, planes, plane_step);                                  \
-        return;
-        CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#undef CASE
-    }
+    FOR_FEW_PLANES(split_planes, x, n_elements, planes, plane_step)
     const T *from = x;
     for (ptrdiff_t e = 0; e < n_planes; e++) {
         T *plane = (T *)planes + e * plane_step;
@@ -198,13 +203,7 @@ NAME(interleave_planes)(const T *planes, const int n_planes, ptrdiff_t n, T *out
 static void NAME(interleave)(const void *planes, ptrdiff_t n_planes, ptrdiff_t n_columns, void *out,
                              ptrdiff_t plane_step)
 {
-    switch (n_planes) {
-#define CASE(n)                                                                                    \
-    case n:                                                                                        \
-        NAME(interleave_planes)(planes, n, n_columns, out, plane_step);                            \
-        return;
-        CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#undef CASE
-    }
+    FOR_FEW_PLANES(interleave_planes, planes, n_columns, out, plane_step)
     NAME(transpose)(planes, plane_step, n_planes, n_columns, out, n_planes);
 }
+#undef FOR_FEW_PLANES
