@@ -1,24 +1,24 @@
 """The arrays of a call: inputs as the loops read them, where the result goes, and its memory."""
 
+import os
+
 cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport uintptr_t
-from libc.string cimport memmove, strcpy
+from libc.string cimport memcpy, memmove, memset, strcpy
 
 from pycnn._engine cimport CACHE_LINE, LINE_ROOM, begin_line, block_of, line_in
 
 cnp.import_array()
-
-cdef enum:
-    LARGE_BYTES = 64 * 1024         # below, to ask for such memory takes longer than it saves
 
 
 # ---- memory -------------------------------------------------------------------------------------
 #
 # NumPy's memory starts 16 bytes behind a cache line as a rule, so that every second vector of 32
 # bytes, and every one of 64, is stored into two lines. Large results are NumPy's memory from the
-# next line on, by a handler of its NEP 49: they own it, as any array.
+# next line on, by a handler of its NEP 49: they own it, as any array. Those that find room in the
+# region of kernels/region.h take that instead.
 
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct Allocator "PyDataMemAllocator":
@@ -39,21 +39,62 @@ cdef Allocator numpys = (
     <Handler *> PyCapsule_GetPointer(<object> PyDataMem_DefaultHandler, "mem_handler")).allocator
 
 
+cdef extern from "region.h" nogil:
+    enum:
+        LARGE_BYTES "PYCNN_UNIT"    # below, to ask for such memory takes longer than it saves
+    ctypedef struct pycnn_region:
+        pass
+    void *pycnn_take(pycnn_region *region, size_t size)
+    bint pycnn_is_within(const pycnn_region *region, const void *memory)
+    size_t pycnn_room(pycnn_region *region, void *result)
+    void pycnn_give_back(pycnn_region *region, void *result)
+    void pycnn_drop_free_units(pycnn_region *region)
+
+cdef pycnn_region region
+
+
+def drop_freed():
+    """Give the memory that only freed results had back to the system."""
+    pycnn_drop_free_units(&region)
+
+
+# Parent and child would copy what nobody reads, a page at a time, as soon as one writes to it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=drop_freed)
+
+
 cdef void *line_malloc(void *ctx, size_t size) noexcept:
-    return begin_line(<char *> numpys.malloc(numpys.ctx, size + LINE_ROOM))
+    cdef void *line = pycnn_take(&region, size)
+    if line is NULL:
+        line = begin_line(<char *> numpys.malloc(numpys.ctx, size + LINE_ROOM))
+    return line
 
 
 cdef void *line_calloc(void *ctx, size_t n, size_t size) noexcept:
+    cdef void *line
     if size > 0 and n > (<size_t> -1 - LINE_ROOM) // size:
         return NULL
-    return begin_line(<char *> numpys.calloc(numpys.ctx, n * size + LINE_ROOM, 1))
+    line = pycnn_take(&region, n * size)
+    if line is NULL:
+        return begin_line(<char *> numpys.calloc(numpys.ctx, n * size + LINE_ROOM, 1))
+    return memset(line, 0, n * size)
 
 
 cdef void *line_realloc(void *ctx, void *line, size_t size) noexcept:
     cdef char *block
-    cdef size_t before
+    cdef void *moved
+    cdef size_t before, room
     if line is NULL:
         return line_malloc(ctx, size)
+    if pycnn_is_within(&region, line):
+        room = pycnn_room(&region, line)
+        if room // 2 < size <= room:
+            return line
+        moved = line_malloc(ctx, size)
+        if moved is not NULL:
+            memcpy(moved, line, min(room, size))
+            pycnn_give_back(&region, line)
+        return moved
     before = <char *> line - block_of(line)
     block = <char *> numpys.realloc(numpys.ctx, block_of(line), size + LINE_ROOM)
     if block is not NULL:
@@ -62,7 +103,9 @@ cdef void *line_realloc(void *ctx, void *line, size_t size) noexcept:
 
 
 cdef void line_free(void *ctx, void *line, size_t size) noexcept:
-    if line is not NULL:
+    if pycnn_is_within(&region, line):
+        pycnn_give_back(&region, line)
+    elif line is not NULL:
         numpys.free(numpys.ctx, block_of(line), size + LINE_ROOM)
 
 

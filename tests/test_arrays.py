@@ -1,7 +1,10 @@
 """Where a result goes: into a new array, or into `out` where no input lies."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from children import run_well
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,6 +124,77 @@ def test_a_large_new_array_can_be_resized():
         np.testing.assert_array_equal(array[: kept.size], kept)
         assert array.ctypes.data % 64 == 0
     assert np.empty(LARGE).flags.owndata  # from NumPy's own handler, which is in use again
+
+
+def new(n_bytes):
+    return _arrays.result_for(None, (n_bytes,), np.dtype(np.uint8), ())
+
+
+def test_the_memory_of_a_freed_result_serves_the_next_one():
+    places = {new(2**20 + 999).ctypes.data for _ in range(20)}
+    assert len(places) == 1
+    held = [new(2**20 + 999) for _ in range(3)]
+    assert places < {array.ctypes.data for array in held}
+
+
+def test_results_have_their_own_memory_where_that_of_freed_ones_does_not_suffice():
+    random = np.random.default_rng(0)
+    held = {}
+    for number in range(600):
+        if len(held) > 40:
+            wanted = random.choice(list(held))
+            array = held.pop(wanted)
+            assert (array == wanted % 251).all()
+            del array
+        held[number] = new(int(random.choice([LARGE, LARGE + 99, 2**18, 2**20, 3 * 2**20, 2**24])))
+        assert held[number].ctypes.data % 64 == 0
+        held[number][...] = number % 251
+    assert sum(array.nbytes for array in held.values()) > 32 * 2**20
+    for number, array in held.items():
+        assert (array == number % 251).all()
+
+
+FORK = """
+import os
+import numpy as np
+from pycnn import _arrays
+
+def new(fill):
+    array = _arrays.result_for(None, (2**20,), np.dtype(np.uint8), ())
+    before = set(np.unique(array))
+    array[...] = fill
+    return array, before
+
+held, _ = new(1)
+freed, _ = new(2)
+del freed
+child = os.fork()
+array, before = new(3)
+assert before == {0}, f"not pages of zeros: {before}"
+assert (held == 1).all() and (array == 3).all()
+if child != 0:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_fork_copies_nothing_of_freed_results():
+    run_well("-c", FORK)
+
+
+def test_results_of_threads_that_free_and_ask_have_no_memory_in_common():
+    def work(number):
+        random = np.random.default_rng(number)
+        for size in random.choice([LARGE, LARGE + 99, 4 * LARGE], 300):
+            array = new(size)
+            array[...] = number
+            if (array != number).any():
+                return "another thread wrote into it"
+            if random.random() < 0.1:
+                array.resize((size // 2,), refcheck=False)
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(work, range(8))) == {None}
 
 
 @pytest.mark.parametrize("shape", [(2**62, 2), (2**31, 2**31, 2), (2**63 - 1,), (2**62 - 64,)])

@@ -11,6 +11,7 @@ import pytest
 from children import run, run_well
 
 import pycnn
+from pycnn import _arrays
 
 CALLS = 400
 ROUNDS = 4
@@ -73,6 +74,43 @@ def resident_bytes():
     return pages * mmap.PAGESIZE
 
 
+def freed_results():
+    """Fail if more than what may be is kept of results, whichever is freed first."""
+    image = np.ones((2**23, 1, 1), np.float32)
+    before = resident_bytes()
+    for order in (1, -1):
+        sizes = [n * 2**20 for n in (1, 12, 2, 1, 16, 3, 1, 17, 1)] * 10
+        results = [pycnn.max_pool2d(image[: n // 4], 1) for n in sizes]
+        assert resident_bytes() - before > sum(sizes) * 0.9
+        for i in range(len(results))[::order]:
+            results[i] = None
+        kept = resident_bytes() - before
+        assert kept < 32 * 2**20 + ALLOWED, f"{kept} bytes are kept"
+        _arrays.drop_freed()
+        kept = resident_bytes() - before
+        assert kept < ALLOWED, f"{kept} bytes are kept in spite of all"
+    print("clean")
+
+
+def page_faults():
+    """Fail if the system has to find new memory for every result."""
+    import resource
+
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    image, filters = np.ones((300, 451), np.float32), np.ones((2, 3, 3), np.float32)
+    for _ in range(20):
+        pycnn.max_pool2d(pycnn.relu(pycnn.conv2d(image, filters)))
+    before = faults()
+    for _ in range(20):
+        maps = pycnn.conv2d(image, filters)
+        pycnn.max_pool2d(pycnn.relu(maps))
+    allowed = maps.nbytes // mmap.PAGESIZE // 4  # of the pages of one result
+    assert faults() - before < 20 * allowed, f"{(faults() - before) / 20} page faults a call"
+    print("clean")
+
+
 def child(kind):
     """Fail if one call, made again and again, keeps memory or Python objects."""
     calls = {"right": right_calls, "refused": refused_calls, "leaking": leaking_calls}[kind]()
@@ -112,6 +150,16 @@ def test_memory_does_not_grow(kind):
     assert run_well(__file__, kind, timeout=300) == "clean\n"
 
 
+def test_what_is_kept_of_freed_results_is_limited():
+    # The C library keeps nothing of arrays that are mapped one by one.
+    options = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    assert run_well(__file__, "freed_results", **options) == "clean\n"
+
+
+def test_freed_results_serve_the_next_calls():
+    assert run_well(__file__, "page_faults") == "clean\n"
+
+
 @pytest.mark.parametrize("n_bytes", [1, 20_000])
 def test_the_measurement_sees_a_leak(n_bytes):
     leaky = run(__file__, "leaking", str(n_bytes))
@@ -120,4 +168,5 @@ def test_the_measurement_sees_a_leak(n_bytes):
 
 
 if __name__ == "__main__":
-    child(sys.argv[1])
+    checks = {"freed_results": freed_results, "page_faults": page_faults}
+    checks.get(sys.argv[1], lambda: child(sys.argv[1]))()

@@ -35,7 +35,7 @@ def preload(tmp_path_factory):
     return ":".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))
 
 
-@pytest.mark.parametrize("kind", ["c_api", "python", "threads"])
+@pytest.mark.parametrize("kind", ["c_api", "python", "threads", "region"])
 def test_allocations_that_fail(preload, kind):
     printed = run_well(__file__, kind, LD_PRELOAD=preload, PYCNN_NUM_THREADS="1")
     assert printed == "clean\n"
@@ -266,6 +266,24 @@ def fail_in_threads(shim):
     np.testing.assert_array_equal(*out)
 
 
+def fail_to_reserve(_):
+    """Where there is no room for the region of results, each has its own memory."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + 24 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    x = np.arange(2**18, dtype=FLOAT).reshape(2**9, 2**9, 1)
+    for _ in range(20):
+        np.testing.assert_array_equal(pycnn.max_pool2d(x, 1), x)
+
+
 if __name__ == "__main__":
-    {"c_api": fail_in_c, "python": fail_in_python, "threads": fail_in_threads}[sys.argv[1]](Shim())
+    checks = {
+        "c_api": fail_in_c,
+        "python": fail_in_python,
+        "threads": fail_in_threads,
+        "region": fail_to_reserve,
+    }
+    checks[sys.argv[1]](Shim())
     print("clean")
