@@ -154,19 +154,31 @@ NAME(split_vectors)(VECTOR *v, const int n)
     case 8: NAME(function)(from, 8, n, to, plane_step); return;                                    \
     }
 
+/* LANES columns, from x + j*n_planes to the planes. */
+static inline __attribute__((always_inline)) void
+NAME(split_columns)(const T *x, const int n_planes, T *planes, ptrdiff_t plane_step, ptrdiff_t j)
+{
+    VECTOR v[8];
+    UNROLL for (int e = 0; e < n_planes; e++)
+        v[e] = LOAD(x + j * n_planes + e * LANES);
+    NAME(split_vectors)(v, n_planes);
+    UNROLL for (int e = 0; e < n_planes; e++)
+        STORE(planes + e * plane_step + j, v[e]);
+}
+
+/* The last columns are moved with some of those before them again. */
 static inline __attribute__((always_inline)) void
 NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdiff_t plane_step)
 {
-    const ptrdiff_t whole = n / n_planes / LANES * LANES;
-    for (ptrdiff_t j = 0; j < whole; j += LANES) {
-        VECTOR v[8];
-        UNROLL for (int e = 0; e < n_planes; e++)
-            v[e] = LOAD(x + j * n_planes + e * LANES);
-        NAME(split_vectors)(v, n_planes);
-        UNROLL for (int e = 0; e < n_planes; e++)
-            STORE(planes + e * plane_step + j, v[e]);
+    const ptrdiff_t columns = n / n_planes;
+    ptrdiff_t j = 0;
+    for (; j + LANES <= columns; j += LANES)
+        NAME(split_columns)(x, n_planes, planes, plane_step, j);
+    if (j > 0 && j < columns) {
+        NAME(split_columns)(x, n_planes, planes, plane_step, columns - LANES);
+        j = columns;
     }
-    for (ptrdiff_t i = whole * n_planes; i < n; i++)
+    for (ptrdiff_t i = j * n_planes; i < n; i++)
         planes[i % n_planes * plane_step + i / n_planes] = x[i];
 }
 
@@ -183,17 +195,27 @@ static void NAME(split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n_elements,
 }
 
 static inline __attribute__((always_inline)) void
+NAME(interleave_columns)(const T *planes, const int n_planes, T *out, ptrdiff_t plane_step,
+                         ptrdiff_t j)
+{
+    VECTOR v[8];
+    UNROLL for (int e = 0; e < n_planes; e++)
+        v[e] = LOAD(planes + e * plane_step + j);
+    NAME(interleave_vectors)(v, n_planes);
+    UNROLL for (int e = 0; e < n_planes; e++)
+        STORE(out + j * n_planes + e * LANES, v[e]);
+}
+
+static inline __attribute__((always_inline)) void
 NAME(interleave_planes)(const T *planes, const int n_planes, ptrdiff_t n, T *out,
                         ptrdiff_t plane_step)
 {
     ptrdiff_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        VECTOR v[8];
-        UNROLL for (int e = 0; e < n_planes; e++)
-            v[e] = LOAD(planes + e * plane_step + j);
-        NAME(interleave_vectors)(v, n_planes);
-        UNROLL for (int e = 0; e < n_planes; e++)
-            STORE(out + j * n_planes + e * LANES, v[e]);
+    for (; j + LANES <= n; j += LANES)
+        NAME(interleave_columns)(planes, n_planes, out, plane_step, j);
+    if (j > 0 && j < n) {
+        NAME(interleave_columns)(planes, n_planes, out, plane_step, n - LANES);
+        return;
     }
     for (; j < n; j++)
         for (int e = 0; e < n_planes; e++)
