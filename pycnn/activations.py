@@ -34,11 +34,18 @@ EPILOGUES: dict[str | None, tuple[int, float]] = {
 }
 
 
+# Elements that go through all steps before the next, to stay in the cache.
+_BLOCK = 2**14
+
+
 def _sigmoid_into(x: Array, out: Array, axis: int | None = None) -> None:
-    # exp(-|x|) never overflows, and both halves keep their relative accuracy.
+    x, out = x.reshape(-1), out.reshape(-1)
     with np.errstate(all="ignore"):  # tiny results may underflow
-        e = np.exp(-np.abs(x))
-        np.divide(np.where(x >= 0, x.dtype.type(1), e), 1 + e, out=out)
+        for start in range(0, x.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            # exp(-|x|) never overflows, and both halves keep their relative accuracy.
+            e = np.exp(-np.abs(x[block]))
+            np.divide(np.maximum(x[block] >= 0, e), 1 + e, out=out[block])
 
 
 def _softmax_into(x: Array, out: Array, axis: int | None = -1) -> None:
@@ -54,8 +61,7 @@ _SMOOTH = {"sigmoid": _sigmoid_into, "softmax": _softmax_into}
 def _smooth(func: str, x: ArrayLike, out: Array | None, axis: int | None = None) -> Array:
     x = _checks.as_array(x, func, "x")
     dtype = _checks.compute_dtype(x.dtype, x.dtype, func)
-    # No inputs to look at: x is read to its end before anything is written.
-    result = _checks.result_for(out, x.shape, dtype, (), func)
+    result = _checks.result_for(out, x.shape, dtype, (x,), func, True)
     try:
         if result.size:
             # In C order, so that sums run alike for every memory layout.

@@ -147,11 +147,11 @@ def test_out_of_any_layout(rng, name, layout):
 @pytest.mark.parametrize("shift", [0, 1, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_out_may_overlap_the_input(rng, name, shift):
-    memory = rng.standard_normal(700)
-    x = memory[:600].reshape(20, 30)
+    memory = rng.standard_normal(70_000)
+    x = memory[:60_000].reshape(200, 300)
     function = getattr(pycnn, name)
     expected = function(x.copy())
-    out = memory[shift : shift + 600].reshape(20, 30)
+    out = memory[shift : shift + 60_000].reshape(200, 300)
     function(x, out=out)
     assert_same_bits(out, expected)
 
