@@ -28,7 +28,7 @@ bench: ## time the tutorial's three stages here and in other libraries
 docs: ## build the documentation
 	$(PYTHON) -m sphinx -W --keep-going -b html docs docs/_build/html
 
-sanitize: ## run the tests on an ASan + UBSan build
+sanitize: ## run the tests on an ASan + UBSan build with Cython's checks
 	.ci/sanitize $(PYTHON) -q -n auto
 
 wheel: ## build the source distribution, and the wheel from it, into dist/

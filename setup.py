@@ -103,7 +103,7 @@ def extension(pyx):
     )
 
 
-# Everything Cython can check at run time; for sanitizer builds.
+# The indices that Cython can check at run time; for sanitizer builds.
 checked = bool(os.environ.get("PYCNN_BOUNDSCHECK"))
 
 setup(
@@ -117,7 +117,7 @@ setup(
             "freethreading_compatible": True,
             "boundscheck": checked,
             "initializedcheck": checked,
-            "cdivision": not checked,
+            "cdivision": True,
         },
     ),
     cmdclass={"build_ext": BuildExtensions},

@@ -40,4 +40,6 @@ def run_well(*args, **kwargs):
     """Run a process that must succeed; return what it printed."""
     child = run(*args, **kwargs)
     assert child.returncode == 0, f"exit {child.returncode}\n{child.stdout}\n{child.stderr[-4000:]}"
+    # What a destructor, or a function without exceptions, could only print.
+    assert "Exception ignored" not in child.stderr, child.stderr[-4000:]
     return child.stdout
