@@ -5,7 +5,8 @@
  *   interleave  out[j*n_planes + e] = planes[e][j]      for j < n
  *
  * transpose moves squares of LANES x LANES, each in log2(LANES) shuffles a vector; split and
- * interleave move few planes likewise, more by scalar moves.  Bound by the shuffle port.
+ * interleave move few planes likewise, and more by transpose.  What is left at an end is moved with
+ * some of what lies before it once more.  Bound by the shuffle port.
  */
 
 /* After log2(LANES) perfect shuffles, row r of the square has become its column r. */
@@ -38,13 +39,30 @@ static void NAME(transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, p
 {
     const T *from = x;
     T *to = out;
-    const ptrdiff_t rows = n_rows / LANES * LANES, columns = n_columns / LANES * LANES;
-    for (ptrdiff_t c = 0; c < columns; c += LANES)
-        for (ptrdiff_t r = 0; r < rows; r += LANES)
-            NAME(transpose_square)(from + r * x_step + c, x_step, to + c * out_step + r, out_step);
-    for (ptrdiff_t c = 0; c < n_columns; c++)
-        for (ptrdiff_t r = c < columns ? rows : 0; r < n_rows; r++)
-            to[c * out_step + r] = from[r * x_step + c];
+    const ptrdiff_t last_row = n_rows - LANES, last_column = n_columns - LANES;
+    if (last_row < 0 || last_column < 0) {
+        for (ptrdiff_t c = 0; c < n_columns; c++)
+            for (ptrdiff_t r = 0; r < n_rows; r++)
+                to[c * out_step + r] = from[r * x_step + c];
+        return;
+    }
+    /* The longer axis outside, so that the lines of the other are still in the cache. */
+#define SQUARE(r, c)                                                                               \
+    do {                                                                                           \
+        const ptrdiff_t row_ = (r) < last_row ? (r) : last_row;                                    \
+        const ptrdiff_t column_ = (c) < last_column ? (c) : last_column;                           \
+        NAME(transpose_square)(from + row_ * x_step + column_, x_step,                             \
+                               to + column_ * out_step + row_, out_step);                          \
+    } while (0)
+    if (n_rows > n_columns)
+        for (ptrdiff_t r = 0; r < n_rows; r += LANES)
+            for (ptrdiff_t c = 0; c < n_columns; c += LANES)
+                SQUARE(r, c);
+    else
+        for (ptrdiff_t c = 0; c < n_columns; c += LANES)
+            for (ptrdiff_t r = 0; r < n_rows; r += LANES)
+                SQUARE(r, c);
+#undef SQUARE
 }
 
 /* Lane i is that of vector (first + i) % n. */
@@ -166,7 +184,6 @@ NAME(split_columns)(const T *x, const int n_planes, T *planes, ptrdiff_t plane_s
         STORE(planes + e * plane_step + j, v[e]);
 }
 
-/* The last columns are moved with some of those before them again. */
 static inline __attribute__((always_inline)) void
 NAME(split_planes)(const T *x, const int n_planes, ptrdiff_t n, T *planes, ptrdiff_t plane_step)
 {
@@ -186,12 +203,10 @@ static void NAME(split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n_elements,
                         ptrdiff_t plane_step)
 {
     FOR_FEW_PLANES(split_planes, x, n_elements, planes, plane_step)
-    const T *from = x;
-    for (ptrdiff_t e = 0; e < n_planes; e++) {
-        T *plane = (T *)planes + e * plane_step;
-        for (ptrdiff_t i = e; i < n_elements; i += n_planes)
-            *plane++ = from[i];
-    }
+    const ptrdiff_t columns = n_elements / n_planes;
+    NAME(transpose)(x, n_planes, columns, n_planes, planes, plane_step);
+    for (ptrdiff_t i = columns * n_planes; i < n_elements; i++)
+        ((T *)planes)[(i - columns * n_planes) * plane_step + columns] = ((const T *)x)[i];
 }
 
 static inline __attribute__((always_inline)) void
