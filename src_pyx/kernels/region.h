@@ -29,7 +29,7 @@
 
 #define PYCNN_UNIT ((size_t)64 * 1024)
 #define PYCNN_UNITS 512
-#define PYCNN_LARGEST (PYCNN_UNITS * PYCNN_UNIT / 2)    /* result, of at least a unit */
+#define PYCNN_LARGEST (PYCNN_UNITS * PYCNN_UNIT / 2)    /* of the results; the smallest is a unit */
 
 typedef struct {
     char *start;                    /* NULL before the first result */
@@ -39,7 +39,7 @@ typedef struct {
 
 #if defined(_WIN32)
 
-/* Nothing is known of its C library, so results are NumPy's to allocate. */
+/* Nobody has measured what it saves here, so results are NumPy's to allocate. */
 static inline char *pycnn_reserve(size_t size)
 {
     (void)size;
