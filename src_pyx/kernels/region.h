@@ -78,11 +78,25 @@ static inline void pycnn_drop(char *start, size_t size)
 
 #endif
 
+/* How many free units lie together, at most so many: the next ones from *first on, which is moved to
+ * them.  0: none are left. */
+static inline size_t pycnn_free_units(const pycnn_region *region, size_t *first, size_t most)
+{
+    size_t taken, n = 0;
+    while (*first < PYCNN_UNITS
+           && (taken = __atomic_load_n(&region->taken[*first], __ATOMIC_ACQUIRE)) > 0)
+        *first += taken;
+    while (n < most && *first + n < PYCNN_UNITS
+           && __atomic_load_n(&region->taken[*first + n], __ATOMIC_ACQUIRE) == 0)
+        n++;
+    return n;
+}
+
 /* A result that begins a unit; NULL where there is no room. */
 static inline void *pycnn_take(pycnn_region *region, size_t size)
 {
     const size_t units = (size + PYCNN_UNIT - 1) / PYCNN_UNIT;
-    size_t first = 0, i = 0;
+    size_t first = 0, n;
     char *result = NULL;
     if (size < PYCNN_UNIT || size > PYCNN_LARGEST
         || __atomic_exchange_n(&region->busy, 1, __ATOMIC_ACQUIRE))
@@ -93,13 +107,9 @@ static inline void *pycnn_take(pycnn_region *region, size_t size)
             return NULL;            /* and stays busy */
         __atomic_store_n(&region->start, start, __ATOMIC_RELAXED);
     }
-    while (i < PYCNN_UNITS && i - first < units) {
-        const size_t taken = __atomic_load_n(&region->taken[i], __ATOMIC_ACQUIRE);
-        i += taken > 0 ? taken : 1;
-        if (taken > 0)
-            first = i;
-    }
-    if (i - first == units) {
+    while ((n = pycnn_free_units(region, &first, units)) > 0 && n < units)
+        first += n;
+    if (n > 0) {
         result = region->start + first * PYCNN_UNIT;
         ASAN_UNPOISON_MEMORY_REGION(result, size);
         __atomic_store_n(&region->taken[first], (uint16_t)units, __ATOMIC_RELAXED);
@@ -136,17 +146,11 @@ static inline void pycnn_give_back(pycnn_region *region, void *result)
 /* Gives the pages of free units back to the system, which clears new ones when they are taken. */
 static inline void pycnn_drop_free_units(pycnn_region *region)
 {
-    size_t first = 0, i = 0;
     if (__atomic_exchange_n(&region->busy, 1, __ATOMIC_ACQUIRE))
         return;
-    while (region->start != NULL && i <= PYCNN_UNITS) {
-        const size_t taken = i < PYCNN_UNITS ? __atomic_load_n(&region->taken[i], __ATOMIC_ACQUIRE) : 1;
-        if (taken > 0 && first < i)
-            pycnn_drop(region->start + first * PYCNN_UNIT, (i - first) * PYCNN_UNIT);
-        i += taken > 0 ? taken : 1;
-        if (taken > 0)
-            first = i;
-    }
+    if (region->start != NULL)
+        for (size_t first = 0, n; (n = pycnn_free_units(region, &first, PYCNN_UNITS)) > 0; first += n)
+            pycnn_drop(region->start + first * PYCNN_UNIT, n * PYCNN_UNIT);
     __atomic_store_n(&region->busy, 0, __ATOMIC_RELEASE);
 }
 

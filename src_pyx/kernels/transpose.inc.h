@@ -209,6 +209,7 @@ static void NAME(split)(const void *x, ptrdiff_t n_planes, ptrdiff_t n_elements,
         ((T *)planes)[(i - columns * n_planes) * plane_step + columns] = ((const T *)x)[i];
 }
 
+/* The inverse. */
 static inline __attribute__((always_inline)) void
 NAME(interleave_columns)(const T *planes, const int n_planes, T *out, ptrdiff_t plane_step,
                          ptrdiff_t j)
@@ -230,7 +231,7 @@ NAME(interleave_planes)(const T *planes, const int n_planes, ptrdiff_t n, T *out
         NAME(interleave_columns)(planes, n_planes, out, plane_step, j);
     if (j > 0 && j < n) {
         NAME(interleave_columns)(planes, n_planes, out, plane_step, n - LANES);
-        return;
+        j = n;
     }
     for (; j < n; j++)
         for (int e = 0; e < n_planes; e++)

@@ -21,7 +21,7 @@ enum { THREADS = 6, HELD = 16, STEPS = 100000 };
 static pycnn_region region;
 static long found, refused, dropped;
 
-/* Every number a thread wrote is there: its own in first, last and middle bytes. */
+/* Whether what its thread wrote is still there. */
 static int is_whole(const char *result, size_t size, char mark)
 {
     return result[0] == mark && result[size / 2] == mark && result[size - 1] == mark;
