@@ -383,6 +383,8 @@ def all_layers():
         c("squeezenet 13x13x512->64 1x1", (1, 13, 13, 512), 64, 1),
         c("squeezenet 13x13x64->256 3x3", (1, 13, 13, 64), 256, 3, padding=1),
         c("squeezenet 13x13x512->1000 1x1", (1, 13, 13, 512), 1000, 1),
+        c("u-net 224x224x64->2 1x1", (1, 224, 224, 64), 2, 1),
+        c("fcos 28x28x256->4 3x3", (1, 28, 28, 256), 4, 3, padding=1),
         Layer("max pool 2x2/2", _POOLED, (MaxPool(2, 2),), quick=True),
         Layer("max pool 3x3/2", _POOLED, (MaxPool(3, 2),)),
         Layer("avg pool 2x2/2", _POOLED, (AvgPool(2, 2),)),

@@ -58,6 +58,8 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
+    const int DOTS_FILTERS
+
     const int PLANES_ROWS
     const int PLANES_FILTERS
     const int PLANES_POOL_FILTERS
@@ -125,6 +127,7 @@ cdef extern from "kernels.h" nogil:
         void (*copy_bias)(const void *, Py_ssize_t, void *) noexcept nogil
         void (*direct)(const pycnn_line *) noexcept nogil
         void (*multiply)(const pycnn_line *) noexcept nogil
+        void (*dots)(const pycnn_line *) noexcept nogil
         void (*planes)(const pycnn_planes *) noexcept nogil
         void (*depthwise_line)(const pycnn_line *) noexcept nogil
         void (*depthwise_rows)(const pycnn_depthwise *) noexcept nogil

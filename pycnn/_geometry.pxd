@@ -5,7 +5,7 @@ from pycnn._engine cimport pycnn_amx_filters, pycnn_amx_image, pycnn_kernels
 
 
 cdef enum Algorithm:
-    DIRECT, PLANES, DEPTHWISE, AMX, WINOGRAD
+    DIRECT, PLANES, DOTS, DEPTHWISE, AMX, WINOGRAD
 
 
 cdef struct Geometry:
@@ -13,8 +13,9 @@ cdef struct Geometry:
     Py_ssize_t n, ic, oc, groups
     Py_ssize_t group_ic, group_oc   # channels and filters of one group
     Py_ssize_t products             # kh * kw * group_ic, the length of one output's sum
-    Py_ssize_t group_lanes          # filters of a group, padded to whole vectors
-    Py_ssize_t panels               # direct, amx, winograd: panels of filters in all groups
+    Py_ssize_t group_lanes          # filters of a group, padded as the algorithm needs them
+    Py_ssize_t panel                # direct, dots: filters of a panel, fewer in a group's last
+    Py_ssize_t panels               # direct, dots, amx, winograd: panels of filters in all groups
     const pycnn_kernels *kernels
     Py_ssize_t itemsize
     Algorithm algorithm
@@ -44,6 +45,10 @@ cdef struct Rectangle:
     Span y, x
     const char *origin              # the first valid tap of the window at (y.first, x.first)
     Py_ssize_t y_step, x_step       # elements from one window to the next
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a - 1) // b + 1     # the sum of the two may be too large
 
 
 cdef inline bint hands_back(const Geometry *g) noexcept nogil:

@@ -12,7 +12,7 @@ from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
 from pycnn._engine cimport DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap
 from pycnn._geometry cimport (
-    AMX, DEPTHWISE, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
+    AMX, DEPTHWISE, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
 from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
@@ -70,6 +70,8 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef bint across
     cdef const char *origin
+    cdef void (*kernel)(const pycnn_line *) noexcept nogil
+    kernel = g.kernels.dots if g.algorithm == DOTS else g.kernels.direct
     line.sums = NULL
     line.w_ahead = 0
     line.taps = taps
@@ -87,17 +89,17 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
         n_lines, step, out_step = breadth, r.x_step, g.oc
     for panel in range(block.first_panel, block.last_panel):
         group = panel // group_panels
-        f = panel % group_panels * 2 * g.kernels.lanes
+        f = panel % group_panels * g.panel
         lane = group * g.group_lanes + f
         origin = r.origin + group * g.group_ic * g.itemsize
-        line.n_filters = min(2 * g.kernels.lanes, g.group_oc - f)
-        line.w_step = panel_width(g, f)
+        line.n_filters = min(g.panel, g.group_oc - f)
+        line.w_step = g.products if g.algorithm == DOTS else panel_width(g, f)
         line.w = call.filters + lane * g.products * g.itemsize
         line.bias = call.bias + lane * g.itemsize
         for i in range(n_lines):
             line.x = origin + i * step * g.itemsize
             line.out = out + (i * out_step + group * g.group_oc + f) * g.itemsize
-            g.kernels.direct(&line)
+            kernel(&line)
 
 
 cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectangle *r, char *out,

@@ -33,8 +33,8 @@ cdef class ConvPlan:
         g.groups = groups
         parts = PARTS[precision] if precision is not None else 0
         check(plan_convolution(&self.conv, type_index(type_num), parts))
-        layout = (
-            "panels", "panels", "vectors", f"amx{parts}", f"winograd{g.tile}")[<int> g.algorithm]
+        layout = ("panels", "panels", "filters", "vectors", f"amx{parts}", f"winograd{g.tile}")[
+            <int> g.algorithm]
         self.packing = (type_num, layout, g.groups)
 
     def __dealloc__(self):
@@ -57,7 +57,7 @@ cdef class ConvPlan:
 
     @property
     def algorithm(self):
-        return ("direct", "planes", "depthwise", "amx", "winograd")[
+        return ("direct", "planes", "dots", "depthwise", "amx", "winograd")[
             <int> self.conv.geometry.algorithm]
 
 

@@ -5,7 +5,7 @@ from libc.string cimport memchr, memset
 
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
-from pycnn._geometry cimport AMX, DIRECT, WINOGRAD, Block, Call, Geometry, hands_back
+from pycnn._geometry cimport AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, hands_back
 from pycnn._plan cimport (
     Weights, direct_weights, free_geometry, plan_geometry, planned_directly,
 )
@@ -204,7 +204,7 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     while job.rows > 4 and job.tasks < wanted:
         job.rows = (job.rows + 1) // 2
         count_tasks(g, job)
-    if g.algorithm == DIRECT or g.algorithm == AMX:
+    if g.algorithm == DIRECT or g.algorithm == DOTS or g.algorithm == AMX:
         split_panels(g, job, wanted_chunks)
     job.marks, job.mark_sets = job.bands * job.panel_chunks, 1
     job.workers = workers

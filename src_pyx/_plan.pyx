@@ -1,16 +1,17 @@
 """What a convolution will do: its algorithm, and its filters in the layout that it reads."""
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from pycnn._amx cimport amx_plan
 from pycnn._axis cimport cut
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, amx_kernels, kernels_of,
+    DONE, DOTS_FILTERS, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, amx_kernels, kernels_of,
     pycnn_publish,
 )
 from pycnn._geometry cimport (
-    AMX, DEPTHWISE, DIRECT, PLANES, WINOGRAD, Geometry, hands_back, panel_width,
+    AMX, DEPTHWISE, DIRECT, DOTS, PLANES, WINOGRAD, Geometry, ceil_div, hands_back,
+    panel_width,
 )
 from pycnn._planes cimport planes_fit
 from pycnn._winograd cimport winograd_pack, winograd_packed_bytes, winograd_plan
@@ -69,9 +70,9 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
     cdef Py_ssize_t lanes = g.kernels.lanes, full = g.group_oc // (2 * lanes) * (2 * lanes)
     cdef Py_ssize_t rest = g.group_oc - full
     g.group_lanes = full + (0 if rest == 0 else lanes if rest <= lanes else 2 * lanes)
-    g.panels = g.groups * ((g.group_oc - 1) // (2 * lanes) + 1)
     g.algorithm = DIRECT
     g.tile = 1
+    g.panel = 2 * lanes
     if g.groups == g.ic == g.oc and g.oc >= lanes:
         g.algorithm = DEPTHWISE
         g.group_lanes = 1
@@ -81,9 +82,32 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
           and g.y.kernel * g.x.kernel * g.oc >= AMX_USES and amx_plan(g, parts)):
         g.algorithm = AMX
         g.group_lanes = (g.oc + 15) & ~15
-        g.panels = g.amx_filters.panels
     elif 0 < parts < 3 and winograd_plan(g):
         g.algorithm = WINOGRAD
+    elif dots_fit(g):
+        g.algorithm = DOTS
+        g.group_lanes = g.group_oc
+        # Of almost equal size: five are 3 + 2.
+        g.panel = ceil_div(g.group_oc, ceil_div(g.group_oc, DOTS_FILTERS))
+    g.panels = (g.amx_filters.panels if g.algorithm == AMX
+                else g.groups * ceil_div(g.group_oc, g.panel))
+
+
+cdef bint dots_fit(const Geometry *g) noexcept nogil:
+    """Whether there are channels for a vector, and few enough filters.
+
+    In multiply-adds for one pixel: direct takes whole vectors of filters, a third longer where
+    tiles of one wait for each other; here each filter takes its products, and about six more for
+    the lanes that are added up.
+    """
+    cdef Py_ssize_t lanes = g.kernels.lanes
+    cdef double products = g.products, waiting = 1
+    if g.group_ic < lanes or g.group_oc > 2 * lanes:
+        return False
+    if g.group_oc <= lanes and g.kernels.direct_pixels < 8:
+        waiting = 4 / 3.0
+    return 2 * g.group_oc <= lanes or (
+        g.group_oc * (products / lanes + 6) <= panel_width(g, 0) // lanes * products * waiting)
 
 
 # ---- packed filters -----------------------------------------------------------------------------
@@ -154,6 +178,9 @@ cdef void pack_panels(const Geometry *g, const char *filters, char *packed) noex
     """
     cdef Py_ssize_t _group, f, width, used, row = g.products * g.itemsize
     cdef Py_ssize_t lanes = g.kernels.lanes, vector
+    if g.algorithm == DOTS:
+        memcpy(packed, filters, g.oc * row)
+        return
     if g.algorithm == DEPTHWISE:
         for vector in range(depthwise_vectors(g)):
             f = min(vector * lanes, g.oc - lanes)

@@ -62,13 +62,13 @@ cdef bint planes_fit(const Geometry *g) noexcept nogil:
 
     direct leaves lanes empty where there are fewer than fill a vector; where registers are few, its
     tiles of one vector also wait for each other, so that splitting a few planes pays sooner, and
-    for some more than fill one.
+    for some more than fill one. Splitting many pays only where dots lacks channels for a vector.
     """
     cdef Py_ssize_t lanes = g.kernels.lanes
-    if planes_columns(g) < lanes:
+    cdef bint few = n_planes(g) <= FEW_PLANES
+    if planes_columns(g) < lanes or not few and g.ic >= lanes:
         return False
-    return g.oc <= lanes // 2 or (
-        4 * g.oc <= 5 * lanes and g.kernels.direct_pixels < 8 and n_planes(g) <= FEW_PLANES)
+    return g.oc <= lanes // 2 or few and 4 * g.oc <= 5 * lanes and g.kernels.direct_pixels < 8
 
 
 cdef bint planes_pool_squares(const Geometry *g) noexcept nogil:

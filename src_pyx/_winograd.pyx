@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memchr, memset
 
 from pycnn._engine cimport pycnn_winograd
-from pycnn._geometry cimport Block, Call, Geometry
+from pycnn._geometry cimport Block, Call, Geometry, ceil_div
 
 # Packed filters of this size stay in the second-level cache from one block of tiles to the next.
 cdef Py_ssize_t CACHED_BYTES = 1536 * 1024
@@ -18,10 +18,6 @@ cdef Py_ssize_t CACHED_BYTES = 1536 * 1024
 cdef Py_ssize_t BLOCK_BYTES = 768 * 1024
 # ... but never more than this.
 cdef Py_ssize_t MOST_BLOCK_BYTES = 4 * 1024 * 1024
-
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a - 1) // b + 1
 
 
 cdef inline Py_ssize_t positions(int tile) noexcept nogil:

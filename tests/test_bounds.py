@@ -84,8 +84,9 @@ def convolutions():
                 high = {"padding": padding, "precision": "high"}
                 calls += check(pycnn.conv2d, (image, filters, bias), **high)
                 calls += check(pycnn.conv_relu_pool, (image, filters, bias), **high)
-            image, filters = array((3, 17, n), dtype), array((5, 1, 1, n), dtype)
-            calls += check(pycnn.conv2d, (image, filters, None))
+            for few in (1, 2, 3, 5):
+                image, filters = array((3, 17, n), dtype), array((few, 1, 1, n), dtype)
+                calls += check(pycnn.conv2d, (image, filters, None))
             image, filters = array((3, 17, n), dtype), array((33, 2, 3, n), dtype)
             calls += check(pycnn.conv2d, (image, filters, None), padding=1, stride=2)
             image, filters = array((4, 9, n), dtype), array((n, 3, 3, 1), dtype)

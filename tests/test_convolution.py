@@ -152,6 +152,21 @@ def test_special_values_stay_in_their_windows(channels, n_filters, value):
     assert (y == 0).all()
 
 
+@pytest.mark.parametrize("where", ["image", "filters"])
+@pytest.mark.parametrize("channels", [5, 17, 23, 33])
+@pytest.mark.parametrize("n_filters", [1, 2, 3, 4, 9])
+def test_every_product_counts_once(where, n_filters, channels):
+    """Infinity times one is infinity: NaN, were it multiplied by some zero as well."""
+    for channel in range(channels):
+        x, filters = np.ones((5, 9, channels)), np.ones((n_filters, 2, 2, channels))
+        (x if where == "image" else filters)[..., 1:2, 1:2, channel] = np.inf
+        for dtype in (np.float32, np.float64):
+            y = pycnn.conv2d(x.astype(dtype), filters.astype(dtype))
+            met = y[:2, :2] if where == "image" else y
+            assert (met == np.inf).all()
+            assert np.isfinite(y).sum() == y.size - met.size
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("channels", "n_filters"), [(1, 1), (3, 8), (32, 32), (64, 65)])
 def test_subnormals_are_computed(rng, dtype, channels, n_filters):

@@ -67,6 +67,17 @@ def test_every_width_with_padding(rng, dtype, padding):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_filters", range(1, 13))
+def test_few_filters_over_many_channels(rng, dtype, n_filters):
+    for channels in range(9, 67, 5):
+        kwargs = {"padding": ("valid", "same")[channels % 2], "stride": (1, 1 + channels % 3)}
+        for width in (3, 4, 6, 9, 19, 40):
+            check(rng, dtype, (4, width, channels), (n_filters, 3, 3, channels), **kwargs)
+        check(rng, dtype, (5, 7, channels), (n_filters, 1, 1, channels))
+        check(rng, dtype, (2, 12, 9, 2 * channels), (2 * n_filters, 3, 2, channels), groups=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_height(rng, dtype):
     for height in range(3, 40):
         for channels, n_filters in [(1, 2), (6, 33)]:

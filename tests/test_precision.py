@@ -156,7 +156,7 @@ def test_lower_precisions_keep_their_bounds(layer, precision):
         elif plan.algorithm == "amx":
             bound = matrix_unit_bound(image, filters, bias, pads, precision)
         else:
-            assert plan.algorithm in ("direct", "planes")
+            assert plan.algorithm in ("direct", "planes", "dots")
             bound = reference.conv2d_bound(image, filters, bias, padding=pads)
         assert_within(y, right, bound)
 

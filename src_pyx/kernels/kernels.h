@@ -41,7 +41,8 @@ typedef struct {
 /* A line of output pixels that all have the same taps. */
 typedef struct {
     const void *x;            /* first valid tap of the first pixel */
-    const void *w;            /* packed filters, [product][filter]; depthwise: [vector][tap][lane] */
+    const void *w;            /* packed filters, [product][filter]; dots: [filter][product];
+                               * depthwise: [vector][tap][lane] */
     const void *bias;         /* one per output, in the packed filters' padded count; with relu, here
                                * and below, none is -0 */
     void *out;
@@ -49,8 +50,9 @@ typedef struct {
                                * NULL, for zeros */
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
-    ptrdiff_t run;            /* direct: products per tap; depthwise: taps of a filter */
-    ptrdiff_t w_step;         /* direct: elements from one product's filters to the next's */
+    ptrdiff_t run;            /* direct, dots: products per tap; depthwise: taps of a filter */
+    ptrdiff_t w_step;         /* direct: elements from one product's filters to the next's; dots: from
+                               * one filter to the next */
     ptrdiff_t w_ahead;        /* direct: elements from a product's filters to those to be fetched */
     ptrdiff_t n_pixels;       /* at least 1 */
     ptrdiff_t n_filters;      /* outputs per pixel to store */
@@ -59,6 +61,9 @@ typedef struct {
     int activation;
     double slope;             /* of leaky_relu */
 } pycnn_line;
+
+#define DOTS_PIXELS 8         /* the most pixels ... */
+#define DOTS_FILTERS 4        /* ... and filters of a tile of dots */
 
 /* Rows of outputs that all have the same taps, in an image of planes; steps in elements. */
 #define PLANES_ROWS 4         /* the most rows of a tile */
@@ -146,6 +151,9 @@ typedef struct {
     void (*copy_bias)(const void *bias, ptrdiff_t n, void *out);    /* without -0 */
     void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
     void (*multiply)(const pycnn_line *);   /* one vector through a matrix of n_filters columns */
+
+    /* Few filters over many channels, float types only; dots.inc.h. */
+    void (*dots)(const pycnn_line *);       /* n_filters <= DOTS_FILTERS, run >= lanes */
 
     /* One filter a channel, float types only; depthwise.inc.h. */
     void (*depthwise_line)(const pycnn_line *);       /* any taps; n_filters are the channels */

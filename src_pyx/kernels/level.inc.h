@@ -54,6 +54,7 @@
 #define SUFFIX f32
 #include "vectors.inc.h"
 #include "convolution.inc.h"
+#include "dots.inc.h"
 #include "depthwise.inc.h"
 #include "winograd.inc.h"
 #include "pooling.inc.h"
@@ -65,6 +66,7 @@
 #define SUFFIX f64
 #include "vectors.inc.h"
 #include "convolution.inc.h"
+#include "dots.inc.h"
 #include "depthwise.inc.h"
 #include "pooling.inc.h"
 #include "transpose.inc.h"
@@ -132,6 +134,7 @@
         .copy_bias = copy_bias_##S,                                                                \
         .direct = direct_##S,                                                                      \
         .multiply = multiply_##S,                                                                  \
+        .dots = dots_##S,                                                                          \
         .planes = planes_##S,                                                                      \
         .depthwise_line = depthwise_line_##S,                                                      \
         .depthwise_rows = depthwise_rows_##S,                                                      \

@@ -71,7 +71,19 @@ static ptrdiff_t depthwise_weight(ptrdiff_t channel, ptrdiff_t channels, ptrdiff
     return (vector * n_taps + tap) * lanes + lane;
 }
 
-/* kind: 'd'irect, depth'w'ise; the equations are in convolution.inc.h and depthwise.inc.h. */
+/* Where line has the weight of product k of a tap for filter f, or channel f. */
+static ptrdiff_t weight(char kind, const pycnn_line *line, pycnn_tap tap, ptrdiff_t k, ptrdiff_t f,
+                        ptrdiff_t lanes)
+{
+    switch (kind) {
+    case 'd': return (tap.w + k) * line->w_step + f;
+    case 'o': return f * line->w_step + tap.w + k;
+    default: return depthwise_weight(f, line->n_filters, tap.w, line->run, lanes);
+    }
+}
+
+/* kind: 'd'irect, d'o'ts, depth'w'ise; the equations are in convolution.inc.h, dots.inc.h and
+ * depthwise.inc.h. */
 static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, const char *level)
 {
     clear();
@@ -79,14 +91,10 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
         for (ptrdiff_t f = 0; f < line.n_filters; f++) {
             double sum = bias[f];
             for (ptrdiff_t t = 0; t < line.n_taps; t++)
-                for (ptrdiff_t k = 0; k < (kind == 'd' ? line.run : 1); k++) {
+                for (ptrdiff_t k = 0; k < (kind == 'w' ? 1 : line.run); k++) {
                     const pycnn_tap tap = line.taps[t];
-                    const ptrdiff_t from = p * line.x_step + tap.x + (kind == 'd' ? k : f);
-                    const ptrdiff_t weight =
-                        kind == 'd' ? (tap.w + k) * line.w_step + f
-                                    : depthwise_weight(f, line.n_filters, tap.w, line.run,
-                                                       kernels->lanes);
-                    sum += x[from] * w[weight];
+                    const ptrdiff_t from = p * line.x_step + tap.x + (kind == 'w' ? f : k);
+                    sum += x[from] * w[weight(kind, &line, tap, k, f, kernels->lanes)];
                 }
             expected[p * line.out_step + f] = activate(sum, line.activation, line.slope);
         }
@@ -94,7 +102,7 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
     line.w = w_data;
     line.bias = bias_data;
     line.out = out;
-    (kind == 'd' ? kernels->direct : kernels->depthwise_line)(&line);
+    (kind == 'd' ? kernels->direct : kind == 'o' ? kernels->dots : kernels->depthwise_line)(&line);
     compare(level, kind, line.n_pixels, line.n_filters, line.run);
 }
 
@@ -285,6 +293,13 @@ static void check_lines(const pycnn_level *level, int type)
             for (int t = 0; t < 10; t++)
                 taps[t] = (pycnn_tap){t * 41, t * line.run};
             check(kernels, 'd', line, level->name);
+            if (filters <= DOTS_FILTERS) {
+                line.run = lanes + pixels * filters % (3 * lanes);
+                line.w_step = 4 * line.run + 1;
+                for (int t = 0; t < 10; t++)
+                    taps[t] = (pycnn_tap){t * 41, t * line.run};
+                check(kernels, 'o', line, level->name);
+            }
             if (filters >= lanes) {
                 line.run = 10;
                 line.n_filters += pixels % 3 * lanes;
