@@ -15,7 +15,7 @@ cdef struct Link:
     Weights *packed
     Dense dense
     const char *weights             # of the dense layer, as `run_dense` takes them
-    char *wide                      # the same where they are a copy
+    char *copied                    # the same where they are a copy
     const char *bias
     int activation
     double slope

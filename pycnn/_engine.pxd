@@ -128,6 +128,7 @@ cdef extern from "kernels.h" nogil:
         void (*direct)(const pycnn_line *) noexcept nogil
         void (*multiply)(const pycnn_line *) noexcept nogil
         void (*dots)(const pycnn_line *) noexcept nogil
+        void (*dots_columns)(const pycnn_line *) noexcept nogil
         void (*planes)(const pycnn_planes *) noexcept nogil
         void (*depthwise_line)(const pycnn_line *) noexcept nogil
         void (*depthwise_rows)(const pycnn_depthwise *) noexcept nogil

@@ -2,7 +2,8 @@
 
     out[n, o] = act(bias[o] + sum over k of x[n, k] * weights[k, o])
 
-A few vectors are bound by reading the weights once, many by the tiles of `direct`.
+A few vectors are bound by reading the weights once, many by the tiles of `direct`; few outputs go
+through those of `dots`.
 """
 
 cimport numpy as cnp
@@ -14,6 +15,8 @@ from pycnn._engine cimport (
     DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
     parallel, pycnn_line, pycnn_tap, type_index,
 )
+from pycnn._geometry cimport ceil_div
+from pycnn._plan cimport dots_fit, dots_panel
 
 cnp.import_array()
 
@@ -24,8 +27,8 @@ cdef Py_ssize_t ROWS = 64
 cdef Py_ssize_t LARGE_BYTES = 512 * 1024
 # How many rows ahead those of any other matrix are fetched.
 cdef Py_ssize_t ROWS_AHEAD = 8
-# What the sums of a thread should take of the second-level cache.
-cdef Py_ssize_t SUMS_BYTES = 256 * 1024
+# What the sums of a thread, or its vectors, should take of the second-level cache.
+cdef Py_ssize_t CACHED_BYTES = 256 * 1024
 # The bias of sums that go on, two of the widest vectors: x + -0 is x, also where that is -0.
 cdef float[32] NOTHING_f32
 cdef double[16] NOTHING_f64
@@ -39,27 +42,49 @@ cdef void plan_dense(Dense *d, int type) noexcept nogil:
     d.kernels = kernels_of(type)
     d.itemsize = 4 if type == PYCNN_f32 else 8
     lanes = d.kernels.lanes
-    d.alone = d.n == 1 and d.n_in > 0
-    d.width = d.n_out
-    if not d.alone:
+    # The layout of packed weights does not depend on the number of vectors.
+    if dots_fit(d.kernels, d.n_in, d.n_in, d.n_out):
+        d.way, d.width = DOTS, d.n_out
+    else:
+        d.way = MULTIPLY if d.n == 1 and d.n_in > 0 else TILES
         d.width = max(d.n_out, lanes if d.n_out <= lanes else 2 * lanes)
 
 
-cdef Py_ssize_t wide_bytes(const Dense *d) noexcept nogil:
-    """Room for the weights where `width` needs zero outputs behind them; 0 where it does not."""
+cdef void use_once(Dense *d) noexcept nogil:
+    """For weights of one call: one vector reads them in place sooner than they are packed."""
+    if d.way == MULTIPLY:
+        d.width = d.n_out
+    elif d.way == DOTS and d.n == 1 and d.n_out >= d.kernels.lanes:
+        d.way = COLUMNS
+
+
+cdef inline Py_ssize_t row_step(const Dense *d) noexcept nogil:
+    """From one output's weights to the next's, not a power of two: that is one set of the cache."""
+    return d.n_in + d.kernels.lanes
+
+
+cdef Py_ssize_t packed_bytes(const Dense *d) noexcept nogil:
+    """Room for packed weights; 0 where they are as they came."""
+    if d.way == DOTS:
+        return 0 if d.n_out == 1 else d.n_out * row_step(d) * d.itemsize
     return 0 if d.width == d.n_out else d.n_in * d.width * d.itemsize
 
 
-cdef void widen(const Dense *d, const char *weights, char *wide) noexcept nogil:
+cdef void pack_weights(const Dense *d, const char *weights, char *packed) noexcept nogil:
+    """Outputs become rows, for dots, or zeros follow until there are `width` of them."""
     cdef Py_ssize_t k, row = d.n_out * d.itemsize, wide_row = d.width * d.itemsize
+    if d.way == DOTS:
+        d.kernels.split(weights, d.n_out, d.n_in * d.n_out, packed, row_step(d))
+        return
     for k in range(d.n_in):
-        memcpy(wide + k * wide_row, weights + k * row, row)
-        memset(wide + k * wide_row + row, 0, wide_row - row)
+        memcpy(packed + k * wide_row, weights + k * row, row)
+        memset(packed + k * wide_row + row, 0, wide_row - row)
 
 
 cdef struct Job:
     const Dense *layer
     pycnn_line line                 # of the first output of the first vector
+    Py_ssize_t panel                # outputs that a kernel takes at once
     Py_ssize_t columns              # outputs of a task
     Py_ssize_t column_tasks
     Py_ssize_t vectors              # of a task
@@ -70,18 +95,29 @@ cdef struct Job:
 
 
 cdef Py_ssize_t divide(const Dense *d, Job *job) noexcept nogil:
-    """Cuts the outputs into columns for the threads, the vectors so that their sums stay in the
-    cache. No result depends on the cuts. Returns the bytes of scratch that the job needs."""
-    cdef Py_ssize_t panel = d.kernels.lanes if d.alone else 2 * d.kernels.lanes
-    cdef Py_ssize_t panels = (d.n_out - 1) // panel + 1
+    """Cuts the outputs into columns for the threads, and the vectors, for those that are left and
+    so that what is needed again stays in the cache. No result depends on the cuts. Returns the
+    bytes of scratch that the job needs."""
+    cdef Py_ssize_t panels, waiting, cached, shared
     job.layer = d
-    job.workers = workers_for(d.threads, <double> d.n * d.n_in * d.n_out, panels)
-    job.columns = ((panels - 1) // job.workers + 1) * panel
-    job.column_tasks = (d.n_out - 1) // job.columns + 1
-    job.vectors = max(d.kernels.direct_pixels, min(d.n, SUMS_BYTES // (job.columns * d.itemsize)))
+    job.panel = 2 * d.kernels.lanes
+    if d.way == MULTIPLY:
+        job.panel = d.kernels.lanes
+    elif d.way == DOTS:
+        job.panel = dots_panel(d.n_out)
+    panels = ceil_div(d.n_out, job.panel)
+    job.workers = workers_for(d.threads, <double> d.n * d.n_in * d.n_out, d.n * panels)
+    job.columns = ceil_div(panels, min(job.workers, panels)) * job.panel
+    job.column_tasks = ceil_div(d.n_out, job.columns)
+    # Sums wait for more rows of the matrix; vectors, for the next panel of dots.
+    waiting = d.n_in if d.way == DOTS and panels > 1 else job.columns
+    cached = CACHED_BYTES // (waiting * d.itemsize)
+    shared = ceil_div(d.n, ceil_div(job.workers, job.column_tasks))
+    job.vectors = max(d.kernels.direct_pixels, min(cached, shared))
     job.rows = d.n_in
-    if not d.alone and panels > 1 and (d.width * d.itemsize % 1024 == 0
-                                       or d.n_in > LARGE_BYTES // (d.width * d.itemsize)):
+    if d.way == TILES and panels > 1 and (
+            d.width * d.itemsize % 1024 == 0
+            or d.n_in > LARGE_BYTES // (d.width * d.itemsize)):
         job.rows = min(d.n_in, ROWS)
     job.sums_bytes = 0
     if job.rows < d.n_in:
@@ -120,14 +156,27 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef char *out = <char *> line.out + vector * d.n_out * d.itemsize
     cdef char *sums
     cdef const void *nothing = <void *> NOTHING_f32 if d.itemsize == 4 else <void *> NOTHING_f64
-    if d.alone:
+    if d.way == MULTIPLY or d.way == COLUMNS:
         line.n_filters = last - first
         line.w = <const char *> line.w + first * d.itemsize
         line.bias = <const char *> line.bias + first * d.itemsize
         line.out = out + first * d.itemsize
-        d.kernels.multiply(&line)
+        if d.way == MULTIPLY:
+            d.kernels.multiply(&line)
+        else:
+            d.kernels.dots_columns(&line)
         return
     line.n_pixels = min(job.vectors, d.n - vector)
+    if d.way == DOTS:
+        line.x = x
+        for i in range(ceil_div(last - first, job.panel)):
+            at = first + i * job.panel
+            line.n_filters = min(job.panel, last - at)
+            line.w = <const char *> job.line.w + at * job.line.w_step * d.itemsize
+            line.bias = <const char *> job.line.bias + at * d.itemsize
+            line.out = out + at * d.itemsize
+            d.kernels.dots(&line)
+        return
     line.n_filters = panel
     for block in range(n_blocks):
         k = block * job.rows
@@ -151,7 +200,7 @@ cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
 
 cdef int run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
                    int activation, double slope, char *out, char *scratch) noexcept nogil:
-    """Vectors without gaps; `weights` as `widen` leaves them, `bias` may be NULL. An `Outcome`.
+    """Vectors without gaps; `weights` from `pack_weights`, `bias` may be NULL. An `Outcome`.
 
     `scratch` is `dense_bytes` on a cache line, or NULL: then it is allocated for the call.
     """
@@ -171,7 +220,8 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
     job.line.taps = &tap
     job.line.n_taps = 1
     job.line.run = job.line.x_step = d.n_in
-    job.line.w_step = d.width
+    job.line.w_step = row_step(d) if d.way == DOTS else d.width
+    job.line.out_step = d.n_out
     job.line.w_ahead = ROWS_AHEAD * d.width
     if job.rows < d.n_in:
         job.line.w_ahead = 2 * d.kernels.lanes      # the next panel
@@ -183,7 +233,7 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
     job.line.bias = own
     job.line.out = out
     job.line.sums = NULL
-    parallel(job.column_tasks * ((d.n - 1) // job.vectors + 1), dense_task, &job, job.workers)
+    parallel(job.column_tasks * ceil_div(d.n, job.vectors), dense_task, &job, job.workers)
     if scratch is NULL:
         aligned_free(own)
     return DONE
@@ -200,7 +250,7 @@ def dense(x, weights, bias, Py_ssize_t n_out, int activation, double slope, out)
     cdef const char *weights_data
     cdef const char *bias_data = NULL
     cdef char *out_data = cnp.PyArray_BYTES(out)
-    cdef char *wide
+    cdef char *packed
     cdef Dense d
     # As many vectors and inputs as there are numbers for, whatever shape another thread may have
     # given the arrays since.
@@ -208,6 +258,7 @@ def dense(x, weights, bias, Py_ssize_t n_out, int activation, double slope, out)
     d.n_in = cnp.PyArray_SIZE(weights) // n_out
     d.threads = 0
     plan_dense(&d, type_index(type_num))
+    use_once(&d)
     x = carray(x, type_num, d.n * d.n_in)
     x_data = cnp.PyArray_BYTES(x)
     weights = carray(weights, type_num, d.n_in * d.n_out)
@@ -216,12 +267,12 @@ def dense(x, weights, bias, Py_ssize_t n_out, int activation, double slope, out)
         bias = carray(bias, type_num, d.n_out)
         bias_data = cnp.PyArray_BYTES(bias)
     with nogil:
-        wide = <char *> aligned_alloc(wide_bytes(&d))
-        if wide is not NULL:
-            if wide_bytes(&d):
-                widen(&d, weights_data, wide)
-                weights_data = wide
+        packed = <char *> aligned_alloc(packed_bytes(&d))
+        if packed is not NULL:
+            if packed_bytes(&d):
+                pack_weights(&d, weights_data, packed)
+                weights_data = packed
             outcome = run_dense(&d, x_data, weights_data, bias_data, activation, slope, out_data,
                                 NULL)
-            aligned_free(wide)
+            aligned_free(packed)
     check(outcome)

@@ -8,7 +8,9 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from pycnn._dense cimport Dense, dense_bytes, run_dense, wide_bytes, widen
+from pycnn._dense cimport (
+    Dense, dense_bytes, pack_weights, packed_bytes, run_dense, use_once,
+)
 from pycnn._driver cimport Plan, run, scratch_bytes
 from pycnn._engine cimport DONE, aligned_alloc, aligned_free
 from pycnn._geometry cimport AMX, PLANES, WINOGRAD, Geometry
@@ -178,14 +180,14 @@ cdef int start_filters(Filters *w, const Handle *h, const char *filters) noexcep
     if h.layer.has_conv:
         if pack(&h.layer.conv.geometry, filters, &w.weights) != DONE:
             return PYCNN_ERROR_MEMORY
-    elif wide_bytes(d) == 0:
+    elif packed_bytes(d) == 0:
         w.borrowed = True
         w.weights.data = <char *> filters
     else:
-        w.weights.data = <char *> aligned_alloc(wide_bytes(d))
+        w.weights.data = <char *> aligned_alloc(packed_bytes(d))
         if w.weights.data is NULL:
             return PYCNN_ERROR_MEMORY
-        widen(d, filters, w.weights.data)
+        pack_weights(d, filters, w.weights.data)
     return PYCNN_OK
 
 
@@ -364,6 +366,8 @@ cdef int run_once(Kind kind, int type, const void *params, const void *x, const 
     cdef int status = start(&h, kind, type, params)
     memset(&w, 0, sizeof(Filters))
     if status == PYCNN_OK and not pool:
+        if h.layer.has_dense:
+            use_once(&h.layer.dense)
         status = start_filters(&w, &h, <const char *> filters)
     if status == PYCNN_OK:
         status = run_plan(type, <pycnn_plan *> &h, NULL if pool else <pycnn_filters *> &w, x, bias,

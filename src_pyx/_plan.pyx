@@ -7,7 +7,7 @@ from pycnn._amx cimport amx_plan
 from pycnn._axis cimport cut
 from pycnn._engine cimport (
     DONE, DOTS_FILTERS, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, amx_kernels, kernels_of,
-    pycnn_publish,
+    pycnn_kernels, pycnn_publish,
 )
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, DIRECT, DOTS, PLANES, WINOGRAD, Geometry, ceil_div, hands_back,
@@ -84,30 +84,34 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
         g.group_lanes = (g.oc + 15) & ~15
     elif 0 < parts < 3 and winograd_plan(g):
         g.algorithm = WINOGRAD
-    elif dots_fit(g):
+    elif dots_fit(g.kernels, g.group_ic, g.products, g.group_oc):
         g.algorithm = DOTS
         g.group_lanes = g.group_oc
-        # Of almost equal size: five are 3 + 2.
-        g.panel = ceil_div(g.group_oc, ceil_div(g.group_oc, DOTS_FILTERS))
+        g.panel = dots_panel(g.group_oc)
     g.panels = (g.amx_filters.panels if g.algorithm == AMX
                 else g.groups * ceil_div(g.group_oc, g.panel))
 
 
-cdef bint dots_fit(const Geometry *g) noexcept nogil:
+cdef bint dots_fit(const pycnn_kernels *kernels, Py_ssize_t channels, double products,
+                   Py_ssize_t filters) noexcept nogil:
     """Whether there are channels for a vector, and few enough filters.
 
     In multiply-adds for one pixel: direct takes whole vectors of filters, a third longer where
     tiles of one wait for each other; here each filter takes its products, and about six more for
     the lanes that are added up.
     """
-    cdef Py_ssize_t lanes = g.kernels.lanes
-    cdef double products = g.products, waiting = 1
-    if g.group_ic < lanes or g.group_oc > 2 * lanes:
+    cdef Py_ssize_t lanes = kernels.lanes
+    cdef double vectors = 2
+    if channels < lanes or filters > 2 * lanes:
         return False
-    if g.group_oc <= lanes and g.kernels.direct_pixels < 8:
-        waiting = 4 / 3.0
-    return 2 * g.group_oc <= lanes or (
-        g.group_oc * (products / lanes + 6) <= panel_width(g, 0) // lanes * products * waiting)
+    if filters <= lanes:
+        vectors = 4 / 3.0 if kernels.direct_pixels < 8 else 1
+    return 2 * filters <= lanes or filters * (products / lanes + 6) <= vectors * products
+
+
+cdef Py_ssize_t dots_panel(Py_ssize_t filters) noexcept nogil:
+    """Filters of a panel; all are of almost equal size: five are 3 + 2."""
+    return ceil_div(filters, ceil_div(filters, DOTS_FILTERS))
 
 
 # ---- packed filters -----------------------------------------------------------------------------

@@ -303,6 +303,22 @@ def test_filters_serve_every_plan_of_their_kind(rng):
                 assert c_api.run(other, packed, x, None, out) == 0
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("n_out", [*range(1, 20), 32, 40])
+def test_packed_weights_serve_any_number_of_vectors(rng, dtype, n_out):
+    weights = rng.integers(-9, 10, (64, n_out)).astype(dtype)
+    x = rng.integers(-9, 10, (9, 64)).astype(dtype)
+    for n_packed, n in [(1, 9), (9, 1), (2, 9)]:
+        plans = (
+            c_api.plan("dense", dtype, params("dense", vectors=v, inputs=64, outputs=n_out))
+            for v in (n_packed, n)
+        )
+        with next(plans) as plan, c_api.packed(plan, weights) as packed, next(plans) as other:
+            out = np.empty((n, n_out), dtype)
+            assert c_api.run(other, packed, x[:n], None, out) == 0
+            np.testing.assert_array_equal(out, x[:n] @ weights)
+
+
 def test_no_images_are_no_work():
     with c_api.plan("conv2d", "f4", small_conv(images=0)) as plan:
         assert c_api.shape_of(plan) == (0, 7, 7, 1)

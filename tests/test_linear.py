@@ -83,24 +83,43 @@ def test_shapes():
     assert pycnn.dense(np.ones((0, 4)), weights).shape == (0, 3)
 
 
-def test_one_row_has_the_bits_it_has_in_a_batch(rng):
-    x = rng.standard_normal((7, 301)).astype(np.float32)
-    weights = rng.standard_normal((301, 65)).astype(np.float32)
-    batch = pycnn.dense(x, weights)
-    for row, expected in zip(x, batch, strict=True):
-        assert_same_bits(pycnn.dense(row, weights), expected)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_out", [*range(1, 20), 33, 65])
+def test_one_row_has_the_bits_it_has_in_a_batch(rng, dtype, n_out):
+    for n_in in (3, 8, 23, 301):
+        x = rng.standard_normal((11, n_in)).astype(dtype)
+        weights = rng.standard_normal((n_in, n_out)).astype(dtype)
+        batch = pycnn.dense(x, weights)
+        for row, expected in zip(x, batch, strict=True):
+            assert_same_bits(pycnn.dense(row, weights), expected)
+        layers = [pycnn.Dense(n, use_bias=False) for n in (n_out, 5)]
+        network = pycnn.Sequential(layers, input_shape=(n_in,))
+        layers[0].weights, layers[1].weights = weights, np.ones((n_out, 5), dtype)
+        assert_same_bits(network(x), pycnn.dense(batch, layers[1].weights))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_sign_of_a_zero_does_not_depend_on_the_batch(dtype):
+@pytest.mark.parametrize("n_out", [1, 2, 3, 5, 9, 256])
+def test_the_sign_of_a_zero_does_not_depend_on_the_batch(dtype, n_out):
     """The first product is too small for the dtype, and negative; a sum may wait in between."""
     tiny = np.finfo(dtype).tiny
-    weights = np.full((128, 256), -0.0, dtype)
+    weights = np.full((127, n_out), -0.0, dtype)
     weights[0] = -tiny
-    x = np.zeros((3, 128), dtype)
+    x = np.zeros((3, 127), dtype)
     x[:, 0] = tiny
-    y = pycnn.dense(x, weights, np.full(256, -0.0, dtype))
-    assert_same_bits(pycnn.dense(x[:1], weights, np.full(256, -0.0, dtype)), y[:1])
+    y = pycnn.dense(x, weights, np.full(n_out, -0.0, dtype))
+    assert_same_bits(pycnn.dense(x[:1], weights, np.full(n_out, -0.0, dtype)), y[:1])
+
+
+@pytest.mark.parametrize("n_out", [1, 3, 10, 16])
+def test_many_vectors_are_shared_out_to_threads(rng, n_out):
+    x = rng.standard_normal((9000, 301)).astype(np.float32)
+    weights = rng.standard_normal((301, n_out)).astype(np.float32)
+    with pycnn.config.threads(1):
+        expected = pycnn.dense(x, weights)
+    for n in (2, 3, 8):
+        with pycnn.config.threads(n):
+            assert_same_bits(pycnn.dense(x, weights), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -150,3 +150,30 @@ static void NAME(dots)(const pycnn_line *line)
     functions[line->n_filters - 1][pixels](line);
 }
 #undef DOTS_TILES
+
+/* The same sums, bit for bit, of one pixel and one tap, with the weights as `multiply` takes them, at
+ * least a vector of filters: a vector of them for each lane that dots has. */
+static void NAME(dots_columns)(const pycnn_line *line)
+{
+    const ptrdiff_t run = line->run, w_step = line->w_step, last = line->n_filters - LANES;
+    const T *x = line->x;
+    for (ptrdiff_t f = 0; f < line->n_filters; f += LANES) {
+        const ptrdiff_t at = f < last ? f : last;   /* may step back over the one before */
+        const T *w = (const T *)line->w + at;
+        VECTOR sum[LANES];
+        ptrdiff_t k = 0;
+        UNROLL for (int i = 0; i < LANES; i++)
+            sum[i] = (VECTOR){0};
+        for (; k + LANES <= run; k += LANES)
+            UNROLL for (int i = 0; i < LANES; i++)
+                sum[i] += x[k + i] * LOAD(w + (k + i) * w_step);
+        UNROLL for (int i = 0; i < LANES; i++)      /* the last lanes take what is left */
+            if (run - LANES + i >= k)
+                sum[i] += x[run - LANES + i] * LOAD(w + (run - LANES + i) * w_step);
+        UNROLL for (int half = LANES / 2; half > 0; half /= 2)
+            UNROLL for (int i = 0; i < half; i++)
+                sum[i] += sum[i + half];
+        STORE((T *)line->out + at, NAME(activate)(sum[0] + LOAD((const T *)line->bias + at),
+                                                  line->activation, (T)line->slope));
+    }
+}

@@ -154,6 +154,7 @@ typedef struct {
 
     /* Few filters over many channels, float types only; dots.inc.h. */
     void (*dots)(const pycnn_line *);       /* n_filters <= DOTS_FILTERS, run >= lanes */
+    void (*dots_columns)(const pycnn_line *);   /* run, n_filters >= lanes; weights of multiply */
 
     /* One filter a channel, float types only; depthwise.inc.h. */
     void (*depthwise_line)(const pycnn_line *);       /* any taps; n_filters are the channels */

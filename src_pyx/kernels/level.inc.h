@@ -135,6 +135,7 @@
         .direct = direct_##S,                                                                      \
         .multiply = multiply_##S,                                                                  \
         .dots = dots_##S,                                                                          \
+        .dots_columns = dots_columns_##S,                                                          \
         .planes = planes_##S,                                                                      \
         .depthwise_line = depthwise_line_##S,                                                      \
         .depthwise_rows = depthwise_rows_##S,                                                      \

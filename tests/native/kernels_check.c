@@ -168,7 +168,8 @@ static void check_planes(const pycnn_level *level, int type)
     }
 }
 
-/* One vector through a matrix: small, by columns, or large, by rows, which may overlap here. */
+/* One vector through a matrix: small, by columns, or large, by rows, which may overlap here; every
+ * fifth time by the lanes of dots. */
 static void check_multiply(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
@@ -177,6 +178,7 @@ static void check_multiply(const pycnn_level *level, int type)
         line.n_filters = 1 + rand() % (20 * kernels->lanes);
         line.run = n % 4 ? 1 + rand() % 100 : 70000 / (line.n_filters + 1) + rand() % 100;
         line.w_step = n % 4 ? line.n_filters + rand() % 3 : rand() % 2;
+        const int dots = n % 5 == 0 && line.n_filters >= kernels->lanes && line.run >= kernels->lanes;
         clear();
         for (ptrdiff_t f = 0; f < line.n_filters; f++) {
             double sum = bias[f];
@@ -188,8 +190,8 @@ static void check_multiply(const pycnn_level *level, int type)
         line.w = w_data;
         line.bias = bias_data;
         line.out = out;
-        kernels->multiply(&line);
-        compare(level->name, 'm', line.n_filters, line.run, line.w_step);
+        (dots ? kernels->dots_columns : kernels->multiply)(&line);
+        compare(level->name, dots ? 'c' : 'm', line.n_filters, line.run, line.w_step);
     }
 }
 
