@@ -5,6 +5,7 @@ from pycnn._engine cimport pycnn_kernels
 
 cdef enum Way:
     TILES           # of `direct`
+    BATCH           # through a few rows of the weights at a time
     MULTIPLY        # one vector, through whole rows of the weights
     DOTS            # few outputs, whose packed weights are a row each
     COLUMNS         # likewise, one vector and the weights as they came

@@ -45,7 +45,6 @@ cdef extern from "kernels.h" nogil:
         const void *w
         const void *bias
         void *out
-        const void *sums
         const pycnn_tap *taps
         Py_ssize_t n_taps
         Py_ssize_t run
@@ -58,6 +57,7 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
+    const int BATCH_PIXELS
     const int DOTS_FILTERS
 
     const int PLANES_ROWS
@@ -127,6 +127,7 @@ cdef extern from "kernels.h" nogil:
         void (*copy_bias)(const void *, Py_ssize_t, void *) noexcept nogil
         void (*direct)(const pycnn_line *) noexcept nogil
         void (*multiply)(const pycnn_line *) noexcept nogil
+        void (*multiply_batch)(const pycnn_line *) noexcept nogil
         void (*dots)(const pycnn_line *) noexcept nogil
         void (*dots_columns)(const pycnn_line *) noexcept nogil
         void (*planes)(const pycnn_planes *) noexcept nogil

@@ -72,7 +72,6 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     cdef const char *origin
     cdef void (*kernel)(const pycnn_line *) noexcept nogil
     kernel = g.kernels.dots if g.algorithm == DOTS else g.kernels.direct
-    line.sums = NULL
     line.w_ahead = 0
     line.taps = taps
     line.n_taps = list_taps(g, r, taps, &line.run)

@@ -2,8 +2,8 @@
 
     out[n, o] = act(bias[o] + sum over k of x[n, k] * weights[k, o])
 
-A few vectors are bound by reading the weights once, many by the tiles of `direct`; few outputs go
-through those of `dots`.
+One vector, or a batch through a large matrix, is bound by reading the weights; a small matrix stays
+near the tiles of `direct`, and few outputs go through those of `dots`.
 """
 
 cimport numpy as cnp
@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 from pycnn._arrays cimport carray
 from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, PYCNN_LINEAR, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
+    BATCH_PIXELS, DONE, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
     parallel, pycnn_line, pycnn_tap, type_index,
 )
 from pycnn._geometry cimport ceil_div
@@ -20,20 +20,12 @@ from pycnn._plan cimport dots_fit, dots_panel
 
 cnp.import_array()
 
-# Rows of several panels, of a large matrix or where they fall into few sets of the cache, are read
-# together, so many at a time: each panel of them is on few pages, and the next one is fetched
-# meanwhile.
-cdef Py_ssize_t ROWS = 64
+# Tiles read a panel of a larger matrix from too far away.
 cdef Py_ssize_t LARGE_BYTES = 512 * 1024
-# How many rows ahead those of any other matrix are fetched.
+# How many rows ahead those of a smaller one are fetched.
 cdef Py_ssize_t ROWS_AHEAD = 8
-# What the sums of a thread, or its vectors, should take of the second-level cache.
+# What vectors should take of the second-level cache that wait for the next panel.
 cdef Py_ssize_t CACHED_BYTES = 256 * 1024
-# The bias of sums that go on, two of the widest vectors: x + -0 is x, also where that is -0.
-cdef float[32] NOTHING_f32
-cdef double[16] NOTHING_f64
-NOTHING_f32[:] = [-0.0] * 32
-NOTHING_f64[:] = [-0.0] * 16
 
 
 cdef void plan_dense(Dense *d, int type) noexcept nogil:
@@ -46,8 +38,18 @@ cdef void plan_dense(Dense *d, int type) noexcept nogil:
     if dots_fit(d.kernels, d.n_in, d.n_in, d.n_out):
         d.way, d.width = DOTS, d.n_out
     else:
-        d.way = MULTIPLY if d.n == 1 and d.n_in > 0 else TILES
+        d.way = TILES
         d.width = max(d.n_out, lanes if d.n_out <= lanes else 2 * lanes)
+        if d.n == 1 and d.n_in > 0:
+            d.way = MULTIPLY
+        elif d.n_in > 0 and d.n_out > 2 * lanes and is_far(d):
+            d.way = BATCH
+
+
+cdef inline bint is_far(const Dense *d) noexcept nogil:
+    """Whether a panel of all rows falls into few sets of the cache, or the next one out of it."""
+    cdef Py_ssize_t row = d.n_out * d.itemsize
+    return row % 1024 == 0 or d.n_in > LARGE_BYTES // row
 
 
 cdef void use_once(Dense *d) noexcept nogil:
@@ -84,118 +86,72 @@ cdef void pack_weights(const Dense *d, const char *weights, char *packed) noexce
 cdef struct Job:
     const Dense *layer
     pycnn_line line                 # of the first output of the first vector
-    Py_ssize_t panel                # outputs that a kernel takes at once
+    void (*kernel)(const pycnn_line *) noexcept nogil
+    Py_ssize_t outputs              # of a call of the kernel
+    Py_ssize_t fewest               # that it takes: the last one steps back over those before
     Py_ssize_t columns              # outputs of a task
     Py_ssize_t column_tasks
     Py_ssize_t vectors              # of a task
-    Py_ssize_t rows                 # of the matrix that are read together
     int workers
-    char *sums
-    Py_ssize_t sums_bytes           # of a worker
 
 
-cdef Py_ssize_t divide(const Dense *d, Job *job) noexcept nogil:
-    """Cuts the outputs into columns for the threads, and the vectors, for those that are left and
-    so that what is needed again stays in the cache. No result depends on the cuts. Returns the
-    bytes of scratch that the job needs."""
-    cdef Py_ssize_t panels, waiting, cached, shared
+cdef void divide(const Dense *d, Job *job) noexcept nogil:
+    """Cuts the outputs into columns for the threads; the vectors, for those that are left and so
+    that what is needed again stays in the cache. No result depends on the cuts."""
+    cdef Py_ssize_t panel = 2 * d.kernels.lanes, panels, most = d.n
     job.layer = d
-    job.panel = 2 * d.kernels.lanes
-    if d.way == MULTIPLY:
-        job.panel = d.kernels.lanes
+    job.fewest = 0
+    if d.way == TILES:
+        job.kernel = d.kernels.direct
+        job.fewest = min(panel, d.n_out)
+    elif d.way == BATCH:
+        job.kernel = d.kernels.multiply_batch
+        job.fewest = panel
+    elif d.way == MULTIPLY:
+        job.kernel = d.kernels.multiply
+        panel = d.kernels.lanes
     elif d.way == DOTS:
-        job.panel = dots_panel(d.n_out)
-    panels = ceil_div(d.n_out, job.panel)
+        job.kernel = d.kernels.dots
+        panel = dots_panel(d.n_out)
+    else:
+        job.kernel = d.kernels.dots_columns
+    panels = ceil_div(d.n_out, panel)
     job.workers = workers_for(d.threads, <double> d.n * d.n_in * d.n_out, d.n * panels)
-    job.columns = ceil_div(panels, min(job.workers, panels)) * job.panel
+    job.columns = ceil_div(panels, min(job.workers, panels)) * panel
     job.column_tasks = ceil_div(d.n_out, job.columns)
-    # Sums wait for more rows of the matrix; vectors, for the next panel of dots.
-    waiting = d.n_in if d.way == DOTS and panels > 1 else job.columns
-    cached = CACHED_BYTES // (waiting * d.itemsize)
-    shared = ceil_div(d.n, ceil_div(job.workers, job.column_tasks))
-    job.vectors = max(d.kernels.direct_pixels, min(cached, shared))
-    job.rows = d.n_in
-    if d.way == TILES and panels > 1 and (
-            d.width * d.itemsize % 1024 == 0
-            or d.n_in > LARGE_BYTES // (d.width * d.itemsize)):
-        job.rows = min(d.n_in, ROWS)
-    job.sums_bytes = 0
-    if job.rows < d.n_in:
-        job.sums_bytes = min(job.vectors, d.n) * job.columns * d.itemsize
-    return bias_bytes(d) + job.workers * job.sums_bytes
-
-
-cdef inline Py_ssize_t bias_bytes(const Dense *d) noexcept nogil:
-    """A bias as wide as the weights."""
-    return (d.width * d.itemsize + 63) & ~63
+    job.outputs = panel if d.way == TILES or d.way == DOTS else job.columns
+    if d.way == BATCH:
+        most = BATCH_PIXELS
+    elif panels > 1:
+        most = max(4 * d.kernels.direct_pixels, CACHED_BYTES // (max(1, d.n_in) * d.itemsize))
+    job.vectors = ceil_div(
+        d.n, max(ceil_div(d.n, most), ceil_div(job.workers, job.column_tasks)))
 
 
 cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil:
-    """Scratch of `run_dense`."""
-    cdef Job job
-    return divide(d, &job)
+    """Scratch of `run_dense`: a bias as wide as the weights."""
+    return (d.width * d.itemsize + 63) & ~63
 
 
-cdef void dense_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
-    """Tasks count columns fastest, then vectors.
-
-    Panels of two vectors of outputs; the last one steps back over its neighbour. Where not all rows
-    of the matrix are read together, what they add up to waits in `sums`, panel after panel, whose
-    vectors are full: such rows are longer than a panel.
-    """
+cdef void dense_task(void *context, Py_ssize_t task, int _worker) noexcept nogil:
+    """Tasks count columns fastest, then vectors."""
     cdef Job *job = <Job *> context
     cdef const Dense *d = job.layer
     cdef pycnn_line line = job.line
     cdef Py_ssize_t first = task % job.column_tasks * job.columns
     cdef Py_ssize_t last = min(first + job.columns, d.n_out)
     cdef Py_ssize_t vector = task // job.column_tasks * job.vectors
-    cdef Py_ssize_t panel = min(d.n_out, 2 * d.kernels.lanes)
-    cdef Py_ssize_t n_blocks = (d.n_in - 1) // job.rows + 1 if d.n_in > 0 else 1
-    cdef Py_ssize_t block, k, i, at
-    cdef const char *x = <const char *> line.x + vector * d.n_in * d.itemsize
-    cdef char *out = <char *> line.out + vector * d.n_out * d.itemsize
-    cdef char *sums
-    cdef const void *nothing = <void *> NOTHING_f32 if d.itemsize == 4 else <void *> NOTHING_f64
-    if d.way == MULTIPLY or d.way == COLUMNS:
-        line.n_filters = last - first
-        line.w = <const char *> line.w + first * d.itemsize
-        line.bias = <const char *> line.bias + first * d.itemsize
-        line.out = out + first * d.itemsize
-        if d.way == MULTIPLY:
-            d.kernels.multiply(&line)
-        else:
-            d.kernels.dots_columns(&line)
-        return
+    cdef Py_ssize_t i, at
     line.n_pixels = min(job.vectors, d.n - vector)
-    if d.way == DOTS:
-        line.x = x
-        for i in range(ceil_div(last - first, job.panel)):
-            at = first + i * job.panel
-            line.n_filters = min(job.panel, last - at)
-            line.w = <const char *> job.line.w + at * job.line.w_step * d.itemsize
-            line.bias = <const char *> job.line.bias + at * d.itemsize
-            line.out = out + at * d.itemsize
-            d.kernels.dots(&line)
-        return
-    line.n_filters = panel
-    for block in range(n_blocks):
-        k = block * job.rows
-        line.run = min(job.rows, d.n_in - k)
-        line.x = x + k * d.itemsize
-        sums = job.sums + worker * job.sums_bytes
-        for i in range((last - first - 1) // panel + 1):
-            at = min(first + i * panel, d.n_out - panel)
-            line.w = <const char *> job.line.w + (k * d.width + at) * d.itemsize
-            line.sums = sums if block > 0 else NULL
-            if block < n_blocks - 1:
-                line.out, line.out_step = sums, panel
-                line.bias, line.activation = nothing, PYCNN_LINEAR
-            else:
-                line.out, line.out_step = out + at * d.itemsize, d.n_out
-                line.bias = <const char *> job.line.bias + at * d.itemsize
-                line.activation = job.line.activation
-            d.kernels.direct(&line)
-            sums += line.n_pixels * panel * d.itemsize
+    line.x = <const char *> line.x + vector * d.n_in * d.itemsize
+    for i in range(ceil_div(last - first, job.outputs)):
+        at = min(first + i * job.outputs, d.n_out - job.fewest)
+        line.n_filters = min(job.outputs, last - at)
+        line.w = <const char *> job.line.w + (
+            at * line.w_step if d.way == DOTS else at) * d.itemsize
+        line.bias = <const char *> job.line.bias + at * d.itemsize
+        line.out = <char *> job.line.out + (vector * d.n_out + at) * d.itemsize
+        job.kernel(&line)
 
 
 cdef int run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
@@ -206,33 +162,28 @@ cdef int run_dense(const Dense *d, const char *x, const char *weights, const cha
     """
     cdef pycnn_tap tap
     cdef Job job
-    cdef Py_ssize_t n_bytes = divide(d, &job)
     cdef char *own = scratch
     if scratch is NULL:
-        own = <char *> aligned_alloc(n_bytes)
+        own = <char *> aligned_alloc(dense_bytes(d))
         if own is NULL:
             return NO_MEMORY
-    memset(own, 0, bias_bytes(d))
+    memset(own, 0, dense_bytes(d))
     if bias is not NULL:
         d.kernels.copy_bias(bias, d.n_out, own)
     tap.x = tap.w = 0
-    job.sums = own + bias_bytes(d)
     job.line.taps = &tap
     job.line.n_taps = 1
     job.line.run = job.line.x_step = d.n_in
     job.line.w_step = row_step(d) if d.way == DOTS else d.width
-    job.line.out_step = d.n_out
     job.line.w_ahead = ROWS_AHEAD * d.width
-    if job.rows < d.n_in:
-        job.line.w_ahead = 2 * d.kernels.lanes      # the next panel
-    job.line.n_pixels = d.n
+    job.line.out_step = d.n_out
     job.line.activation = activation
     job.line.slope = slope
     job.line.x = x
     job.line.w = weights
     job.line.bias = own
     job.line.out = out
-    job.line.sums = NULL
+    divide(d, &job)
     parallel(job.column_tasks * ceil_div(d.n, job.vectors), dense_task, &job, job.workers)
     if scratch is NULL:
         aligned_free(own)

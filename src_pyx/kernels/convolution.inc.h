@@ -4,14 +4,12 @@
  *
  *   direct     out[p][f] = act(bias[f] + sum_t sum_{k < run} x[p*x_step + taps[t].x + k]
  *                                                          * w[(taps[t].w + k) * w_step + f])
- *   multiply   out[f] = act(bias[f] + sum_{k < run} x[k] * w[k*w_step + f])
  *
  * Every sum runs over t (then k) in order, starting from zero, the bias last: the bits of an output
  * do not depend on the tile it falls in.
  *
  * direct is bound by the multiply-add ports: TILE_PIXELS x 2 accumulators, two filter vectors and one
  * broadcast stay in registers, so each product costs one multiply-add and half a broadcast load.
- * multiply is bound by reading the matrix once, from whatever cache holds it.
  */
 
 #define OPAQUE(x) __asm__("" : "+r"(x))  /* keeps the compiler from deriving x anew */
@@ -118,8 +116,8 @@ NAME(direct_product)(const T *const *x, ptrdiff_t k, ptrdiff_t x_step, const T *
 
 /* `tiles` of `pixels` x `vectors` sums behind each other. */
 static inline __attribute__((always_inline)) void
-NAME(direct_tiles)(const pycnn_line *line, const T *x, const T *sums, T *out, ptrdiff_t tiles,
-                   const int pixels, const int vectors)
+NAME(direct_tiles)(const pycnn_line *line, const T *x, T *out, ptrdiff_t tiles, const int pixels,
+                   const int vectors)
 {
     const ptrdiff_t n_taps = line->n_taps, run = line->run;
     const ptrdiff_t x_step = line->x_step, w_step = line->w_step, w_ahead = line->w_ahead;
@@ -132,12 +130,6 @@ NAME(direct_tiles)(const pycnn_line *line, const T *x, const T *sums, T *out, pt
         UNROLL for (int p = 0; p < pixels; p++)
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[p][v] = (VECTOR){0};
-        if (sums != NULL) {
-            UNROLL for (int p = 0; p < pixels; p++)
-                UNROLL for (int v = 0; v < vectors; v++)
-                    sum[p][v] = LOAD(sums + (p * vectors + v) * LANES);
-            sums += pixels * vectors * LANES;
-        }
         for (ptrdiff_t t = 0; t < n_taps; t++) {
             /* Every fifth pixel has a pointer of its own: one, two, three and four steps from it are
              * within reach, and everything stays in the integer registers. */
@@ -155,8 +147,7 @@ NAME(direct_tiles)(const pycnn_line *line, const T *x, const T *sums, T *out, pt
 }
 
 /* A function for each kind of tile. */
-typedef void NAME(direct_function)(const pycnn_line *, const T *x, const T *sums, T *out,
-                                   ptrdiff_t tiles);
+typedef void NAME(direct_function)(const pycnn_line *, const T *x, T *out, ptrdiff_t tiles);
 #if TILE_PIXELS > 6
 #define DIRECT_TILES(TILE, v)                                                                      \
     TILE(1, v) TILE(2, v) TILE(3, v) TILE(4, v) TILE(5, v) TILE(6, v) TILE(7, v) TILE(8, v)        \
@@ -166,9 +157,9 @@ typedef void NAME(direct_function)(const pycnn_line *, const T *x, const T *sums
 #endif
 #define TILE(pixels, vectors)                                                                      \
     static __attribute__((noinline)) void NAME(direct_tile_##pixels##x##vectors)(                  \
-        const pycnn_line *line, const T *x, const T *sums, T *out, ptrdiff_t tiles)                \
+        const pycnn_line *line, const T *x, T *out, ptrdiff_t tiles)                               \
     {                                                                                              \
-        NAME(direct_tiles)(line, x, sums, out, tiles, pixels, vectors);                            \
+        NAME(direct_tiles)(line, x, out, tiles, pixels, vectors);                                  \
     }
 DIRECT_TILES(TILE, 1)
 DIRECT_TILES(TILE, 2)
@@ -185,7 +176,7 @@ static NAME(direct_function) *const NAME(direct_functions)[2][TILE_PIXELS] = {
 /* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
 static void NAME(direct)(const pycnn_line *line)
 {
-    const T *x = line->x, *sums = line->sums;
+    const T *x = line->x;
     T *out = line->out;
     const int vectors = line->n_filters <= LANES ? 1 : 2;
     NAME(direct_function) *const *functions = NAME(direct_functions)[vectors - 1];
@@ -196,122 +187,6 @@ static void NAME(direct)(const pycnn_line *line)
     const ptrdiff_t high = line->n_pixels / tiles, higher = line->n_pixels % tiles;
     const ptrdiff_t first = higher * (high + 1);    /* pixels of the tiles that have one more */
     if (higher > 0)
-        functions[high](line, x, sums, out, higher);
-    functions[high - 1](line, x + first * line->x_step,
-                        sums == NULL ? NULL : sums + first * vectors * LANES,
-                        out + first * line->out_step, tiles - higher);
+        functions[high](line, x, out, higher);
+    functions[high - 1](line, x + first * line->x_step, out + first * line->out_step, tiles - higher);
 }
-
-/* ---- one vector through a matrix -------------------------------------------------------------- */
-
-#define MULTIPLY_VECTORS 12
-#define MULTIPLY_BYTES (256 * 1024)
-
-/* Adds `rows` rows of the matrix to the sums of `vectors` vectors in `out`, or starts them. */
-static inline __attribute__((always_inline)) void
-NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, T *out, int start, const int rows,
-                       const int vectors)
-{
-    VECTOR sum[2] = {{0}, {0}};
-    if (!start)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[v] = LOAD(out + v * LANES);
-    UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[v] += x[i] * LOAD(w + i * w_step + v * LANES);
-    UNROLL for (int v = 0; v < vectors; v++)
-        STORE(out + v * LANES, sum[v]);
-}
-
-/* Adds `rows` rows of the matrix, from row k on, to the sums in `out`: of each row whole cache lines,
- * two vectors, before the next. */
-static inline __attribute__((always_inline)) void
-NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
-{
-    const ptrdiff_t w_step = line->w_step, n = line->n_filters;
-    const T *x = (const T *)line->x + k, *w = (const T *)line->w + k * w_step;
-    T *out = line->out;
-    ptrdiff_t f = 0;
-    for (; f + 2 * LANES <= n; f += 2 * LANES)
-        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, rows, 2);
-    for (; f + LANES <= n; f += LANES)
-        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, rows, 1);
-    for (; f < n; f++) {
-        T sum = k > 0 ? out[f] : 0;
-        UNROLL for (int i = 0; i < rows; i++)
-            sum += x[i] * w[i * w_step + f];
-        out[f] = sum;
-    }
-}
-
-/* `vectors` vectors of outputs, all rows, with the sums in registers; the last one is `last` outputs
- * behind the first and may overlap the one before. */
-static inline __attribute__((always_inline)) void
-NAME(multiply_columns)(const pycnn_line *line, ptrdiff_t f, ptrdiff_t last, const int vectors)
-{
-    const T *x = line->x, *w = (const T *)line->w + f, *bias = (const T *)line->bias + f;
-    const ptrdiff_t w_step = line->w_step, run = line->run;
-    T *out = (T *)line->out + f;
-    VECTOR sum[MULTIPLY_VECTORS];
-    UNROLL for (int v = 0; v < vectors; v++)
-        sum[v] = (VECTOR){0};
-    for (ptrdiff_t k = 0; k < run; k++, w += w_step)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[v] += x[k] * LOAD(w + (v < vectors - 1 ? v * LANES : last));
-    UNROLL for (int v = 0; v < vectors; v++) {
-        const ptrdiff_t at = v < vectors - 1 ? v * LANES : last;
-        STORE(out + at, NAME(activate)(sum[v] + LOAD(bias + at), line->activation,
-                                       (T)line->slope));
-    }
-}
-
-#define MULTIPLY_KINDS(KIND)                                                                       \
-    KIND(1) KIND(2) KIND(3) KIND(4) KIND(5) KIND(6) KIND(7) KIND(8) KIND(9) KIND(10) KIND(11) KIND(12)
-#define KIND(vectors)                                                                              \
-    static __attribute__((noinline)) void NAME(multiply_##vectors)(const pycnn_line *line,         \
-                                                                   ptrdiff_t f, ptrdiff_t last)    \
-    {                                                                                              \
-        NAME(multiply_columns)(line, f, last, vectors);                                            \
-    }
-MULTIPLY_KINDS(KIND)
-#undef KIND
-
-/* run > 0.  A matrix that the second-level cache holds is read column by column, as wide as there are
- * registers for sums; any other by whole rows, from front to back. */
-static void NAME(multiply)(const pycnn_line *line)
-{
-#define KIND(vectors) NAME(multiply_##vectors),
-    static void (*const kinds[MULTIPLY_VECTORS])(const pycnn_line *, ptrdiff_t, ptrdiff_t) = {
-        MULTIPLY_KINDS(KIND)};
-#undef KIND
-    const ptrdiff_t n = line->n_filters;
-    const T *bias = line->bias;
-    T *out = line->out;
-    ptrdiff_t k = 0, f = 0;
-    if (n >= LANES && line->run <= MULTIPLY_BYTES / (ptrdiff_t)sizeof(T) / n) {
-        for (ptrdiff_t left = (n - 1) / LANES + 1; left > 0;) {
-            const ptrdiff_t panels = (left - 1) / MULTIPLY_VECTORS + 1;
-            const ptrdiff_t vectors = (left - 1) / panels + 1, end = n - f - LANES;
-            kinds[vectors - 1](line, f, end < (vectors - 1) * LANES ? end : (vectors - 1) * LANES);
-            f += vectors * LANES;
-            left -= vectors;
-        }
-        return;
-    }
-    for (; k + 8 <= line->run; k += 8)
-        NAME(multiply_rows)(line, k, 8);
-    for (; k < line->run; k++)
-        NAME(multiply_rows)(line, k, 1);
-    for (; f + LANES <= n; f += LANES)
-        STORE(out + f, NAME(activate)(LOAD(out + f) + LOAD(bias + f), line->activation,
-                                      (T)line->slope));
-    for (; f < n; f++) {
-        const T y = out[f] + bias[f];
-        out[f] = line->activation == PYCNN_LINEAR
-                     ? y
-                     : NAME(rectify_one)(y, line->activation == PYCNN_LEAKY_RELU, (T)line->slope);
-    }
-}
-#undef MULTIPLY_KINDS
-#undef MULTIPLY_VECTORS
-#undef MULTIPLY_BYTES

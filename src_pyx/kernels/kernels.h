@@ -46,8 +46,6 @@ typedef struct {
     const void *bias;         /* one per output, in the packed filters' padded count; with relu, here
                                * and below, none is -0 */
     void *out;
-    const void *sums;         /* direct: where to go on from, a pixel's vectors beside each other; or
-                               * NULL, for zeros */
     const pycnn_tap *taps;
     ptrdiff_t n_taps;
     ptrdiff_t run;            /* direct, dots: products per tap; depthwise: taps of a filter */
@@ -62,6 +60,7 @@ typedef struct {
     double slope;             /* of leaky_relu */
 } pycnn_line;
 
+#define BATCH_PIXELS 32       /* the most vectors of multiply_batch */
 #define DOTS_PIXELS 8         /* the most pixels ... */
 #define DOTS_FILTERS 4        /* ... and filters of a tile of dots */
 
@@ -150,7 +149,10 @@ typedef struct {
     /* Convolution, float types only; the equations are in convolution.inc.h. */
     void (*copy_bias)(const void *bias, ptrdiff_t n, void *out);    /* without -0 */
     void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
-    void (*multiply)(const pycnn_line *);   /* one vector through a matrix of n_filters columns */
+
+    /* Vectors through a matrix of n_filters columns, float types only; multiply.inc.h. */
+    void (*multiply)(const pycnn_line *);       /* one */
+    void (*multiply_batch)(const pycnn_line *); /* at most BATCH_PIXELS; n_filters >= 2 lanes */
 
     /* Few filters over many channels, float types only; dots.inc.h. */
     void (*dots)(const pycnn_line *);       /* n_filters <= DOTS_FILTERS, run >= lanes */

@@ -54,6 +54,7 @@
 #define SUFFIX f32
 #include "vectors.inc.h"
 #include "convolution.inc.h"
+#include "multiply.inc.h"
 #include "dots.inc.h"
 #include "depthwise.inc.h"
 #include "winograd.inc.h"
@@ -66,6 +67,7 @@
 #define SUFFIX f64
 #include "vectors.inc.h"
 #include "convolution.inc.h"
+#include "multiply.inc.h"
 #include "dots.inc.h"
 #include "depthwise.inc.h"
 #include "pooling.inc.h"
@@ -134,6 +136,7 @@
         .copy_bias = copy_bias_##S,                                                                \
         .direct = direct_##S,                                                                      \
         .multiply = multiply_##S,                                                                  \
+        .multiply_batch = multiply_batch_##S,                                                      \
         .dots = dots_##S,                                                                          \
         .dots_columns = dots_columns_##S,                                                          \
         .planes = planes_##S,                                                                      \

@@ -195,6 +195,35 @@ static void check_multiply(const pycnn_level *level, int type)
     }
 }
 
+/* Some vectors through a matrix, which may overlap itself. */
+static void check_batch(const pycnn_level *level, int type)
+{
+    const pycnn_kernels *kernels = &level->kernels[type];
+    for (int n = 0; n < 200; n++) {
+        pycnn_line line = {.slope = 0.5, .activation = n % 3};
+        line.n_pixels = 1 + rand() % BATCH_PIXELS;
+        line.n_filters = 2 * kernels->lanes + rand() % (n % 9 ? 9 * kernels->lanes : 1200);
+        line.run = 1 + rand() % (n % 4 ? 150 : 50);
+        line.w_step = n % 4 ? rand() % 40 : line.n_filters;
+        line.x_step = line.run + rand() % 3;
+        line.out_step = line.n_filters + rand() % 3;
+        clear();
+        for (ptrdiff_t p = 0; p < line.n_pixels; p++)
+            for (ptrdiff_t f = 0; f < line.n_filters; f++) {
+                double sum = bias[f];
+                for (ptrdiff_t k = 0; k < line.run; k++)
+                    sum += x[p * line.x_step + k] * w[k * line.w_step + f];
+                expected[p * line.out_step + f] = activate(sum, line.activation, line.slope);
+            }
+        line.x = x_data;
+        line.w = w_data;
+        line.bias = bias_data;
+        line.out = out;
+        kernels->multiply_batch(&line);
+        compare(level->name, 'b', line.n_pixels, line.n_filters, line.run);
+    }
+}
+
 /* split and interleave are each other's inverse. */
 static void check_transpositions(const pycnn_level *level, int type)
 {
@@ -333,6 +362,7 @@ int main(void)
             check_lines(&pycnn_levels[i], type);
             check_planes(&pycnn_levels[i], type);
             check_multiply(&pycnn_levels[i], type);
+            check_batch(&pycnn_levels[i], type);
             check_transpositions(&pycnn_levels[i], type);
             check_depthwise(&pycnn_levels[i], type);
         }
