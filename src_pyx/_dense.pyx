@@ -42,7 +42,7 @@ cdef void plan_dense(Dense *d, int type) noexcept nogil:
         d.width = max(d.n_out, lanes if d.n_out <= lanes else 2 * lanes)
         if d.n == 1 and d.n_in > 0:
             d.way = MULTIPLY
-        elif d.n_in > 0 and d.n_out > 2 * lanes and is_far(d):
+        elif d.n_in > 0 and d.n_out > 4 * lanes and is_far(d):
             d.way = BATCH
 
 
@@ -134,7 +134,10 @@ cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil:
 
 
 cdef void dense_task(void *context, Py_ssize_t task, int _worker) noexcept nogil:
-    """Tasks count columns fastest, then vectors."""
+    """Tasks count columns fastest, then vectors.
+
+    Two may store the same numbers, where one steps back over the columns of the other.
+    """
     cdef Job *job = <Job *> context
     cdef const Dense *d = job.layer
     cdef pycnn_line line = job.line

@@ -177,8 +177,8 @@ cdef inline Py_ssize_t depthwise_vectors(const Geometry *g) noexcept nogil:
 cdef void pack_panels(const Geometry *g, const char *filters, char *packed) noexcept nogil:
     """(F, KH, KW, C) to panels of [product][lane], zeros in the lanes behind the last filter.
 
-    Depthwise: (C, KH, KW) to panels of one vector of channels, of which the last overlaps the one
-    before.
+    Dots: as they are. Depthwise: (C, KH, KW) to panels of one vector of channels, of which the last
+    overlaps the one before.
     """
     cdef Py_ssize_t _group, f, width, used, row = g.products * g.itemsize
     cdef Py_ssize_t lanes = g.kernels.lanes, vector

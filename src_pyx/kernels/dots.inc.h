@@ -11,19 +11,19 @@
  * cache that they come from.
  */
 
-/* Vectors 2i and 2i + 1 become one: in each, lanes `half` apart are added up; the sums of the second
- * are in the lanes that have the bit `half`. */
+/* Vectors 2i and 2i + 1 become one: in each, lanes `half` apart are added up, the lower one first; the
+ * sums of the second are in the lanes with the bit `half`. */
 static inline __attribute__((always_inline)) void
 NAME(add_halves)(VECTOR *sum, const int half)
 {
-    NAME(mask) own, other;
+    NAME(mask) low, high;
     UNROLL for (int i = 0; i < LANES; i++) {
-        own[i] = i & half ? LANES + i : i;
-        other[i] = i & half ? LANES + i - half : i + half;
+        low[i] = i & half ? LANES + i - half : i;
+        high[i] = i & half ? LANES + i : i + half;
     }
     UNROLL for (int i = 0; i < half; i++)
-        sum[i] = SHUFFLE(sum[2 * i], sum[2 * i + 1], own)
-               + SHUFFLE(sum[2 * i], sum[2 * i + 1], other);
+        sum[i] = SHUFFLE(sum[2 * i], sum[2 * i + 1], low)
+               + SHUFFLE(sum[2 * i], sum[2 * i + 1], high);
 }
 
 /* Lane i of the result is the sum of the lanes of v[i]. */
@@ -151,8 +151,9 @@ static void NAME(dots)(const pycnn_line *line)
 }
 #undef DOTS_TILES
 
-/* The same sums, bit for bit, of one pixel and one tap, with the weights as `multiply` takes them, at
- * least a vector of filters: a vector of them for each lane that dots has. */
+/* The same results, bit for bit, of one pixel and one tap, with the weights as `multiply` takes them,
+ * at least a vector of filters: a vector of them for each lane that dots has.  (The masked products of
+ * dots may make +0 of a sum of -0, but so does the bias.) */
 static void NAME(dots_columns)(const pycnn_line *line)
 {
     const ptrdiff_t run = line->run, w_step = line->w_step, last = line->n_filters - LANES;
