@@ -80,7 +80,7 @@ NAME(dots_tiles)(const pycnn_line *line, const int pixels, const int filters)
     const int n = pixels * filters;
     VECTOR bias[SUMS / LANES + 1];
     NAME(mask) used;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n || i % LANES != 0; i++)
         bias[i / LANES][i % LANES] = ((const T *)line->bias)[i % filters];
     for (int i = 0; i < LANES; i++)
         used[i] = i < LANES - rest ? 0 : -1;
