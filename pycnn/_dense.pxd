@@ -22,8 +22,7 @@ cdef struct Dense:
 
 cdef void plan_dense(Dense *d, int type) noexcept nogil
 cdef void use_once(Dense *d) noexcept nogil
-cdef Py_ssize_t packed_bytes(const Dense *d) noexcept nogil
-cdef void pack_weights(const Dense *d, const char *weights, char *packed) noexcept nogil
+cdef int pack_weights(const Dense *d, const char **weights, char **packed) noexcept nogil
 cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil
 cdef int run_dense(const Dense *d, const char *x, const char *weights, const char *bias,
                    int activation, double slope, char *out, char *scratch) noexcept nogil

@@ -8,7 +8,7 @@ from libc.stdlib cimport calloc, free
 
 from pycnn._arrays cimport MOST_DIMENSIONS, carray, empty
 from pycnn._conv cimport Packed
-from pycnn._dense cimport Dense, pack_weights, packed_bytes, plan_dense, run_dense
+from pycnn._dense cimport Dense, pack_weights, plan_dense, run_dense
 from pycnn._driver cimport Plan, run
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
 from pycnn._stage cimport plan_within
@@ -84,11 +84,7 @@ cdef class Chain:
         plan_dense(d, type_index(self.dtype.num))
         link.n_in, link.n_out = images * d.n_in, images * d.n_out
         link.weights = self.keep(weights, d.n_in * d.n_out)
-        if packed_bytes(d):
-            link.copied = <char *> aligned_alloc(packed_bytes(d))
-            check(DONE if link.copied is not NULL else NO_MEMORY)
-            pack_weights(d, link.weights, link.copied)
-            link.weights = link.copied
+        check(pack_weights(d, &link.weights, &link.copied))
         if bias is not None:
             link.bias = self.keep(bias, d.n_out)
         return 0

@@ -65,22 +65,27 @@ cdef inline Py_ssize_t row_step(const Dense *d) noexcept nogil:
     return d.n_in + d.kernels.lanes
 
 
-cdef Py_ssize_t packed_bytes(const Dense *d) noexcept nogil:
-    """Room for packed weights; 0 where they are as they came."""
-    if d.way == DOTS:
-        return 0 if d.n_out == 1 else d.n_out * row_step(d) * d.itemsize
-    return 0 if d.width == d.n_out else d.n_in * d.width * d.itemsize
+cdef int pack_weights(const Dense *d, const char **weights, char **packed) noexcept nogil:
+    """Replaces `weights` by `packed` ones, which the caller frees; NULL where they serve as given.
 
-
-cdef void pack_weights(const Dense *d, const char *weights, char *packed) noexcept nogil:
-    """Outputs become rows, for dots, or zeros follow until there are `width` of them."""
+    Outputs become rows, for dots, or zeros follow until there are `width` of them. An `Outcome`.
+    """
     cdef Py_ssize_t k, row = d.n_out * d.itemsize, wide_row = d.width * d.itemsize
-    if d.way == DOTS:
-        d.kernels.split(weights, d.n_out, d.n_in * d.n_out, packed, row_step(d))
-        return
-    for k in range(d.n_in):
-        memcpy(packed + k * wide_row, weights + k * row, row)
-        memset(packed + k * wide_row + row, 0, wide_row - row)
+    cdef bint dots = d.way == DOTS
+    packed[0] = NULL
+    if d.n_out == (1 if dots else d.width):
+        return DONE
+    packed[0] = <char *> aligned_alloc(
+        (d.n_out * row_step(d) if dots else d.n_in * d.width) * d.itemsize)
+    if packed[0] is NULL:
+        return NO_MEMORY
+    if dots:
+        d.kernels.split(weights[0], d.n_out, d.n_in * d.n_out, packed[0], row_step(d))
+    for k in range(0 if dots else d.n_in):
+        memcpy(packed[0] + k * wide_row, weights[0] + k * row, row)
+        memset(packed[0] + k * wide_row + row, 0, wide_row - row)
+    weights[0] = packed[0]
+    return DONE
 
 
 cdef struct Job:
@@ -199,7 +204,7 @@ def dense(x, weights, bias, Py_ssize_t n_out, int activation, double slope, out)
     The inputs may have any dtype. `out` has C order, at least one element, and no memory in common
     with them.
     """
-    cdef int type_num = cnp.PyArray_TYPE(out), outcome = NO_MEMORY
+    cdef int type_num = cnp.PyArray_TYPE(out), outcome
     cdef const char *x_data
     cdef const char *weights_data
     cdef const char *bias_data = NULL
@@ -221,12 +226,9 @@ def dense(x, weights, bias, Py_ssize_t n_out, int activation, double slope, out)
         bias = carray(bias, type_num, d.n_out)
         bias_data = cnp.PyArray_BYTES(bias)
     with nogil:
-        packed = <char *> aligned_alloc(packed_bytes(&d))
-        if packed is not NULL:
-            if packed_bytes(&d):
-                pack_weights(&d, weights_data, packed)
-                weights_data = packed
+        outcome = pack_weights(&d, &weights_data, &packed)
+        if outcome == DONE:
             outcome = run_dense(&d, x_data, weights_data, bias_data, activation, slope, out_data,
                                 NULL)
-            aligned_free(packed)
+        aligned_free(packed)
     check(outcome)

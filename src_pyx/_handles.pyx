@@ -8,9 +8,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from pycnn._dense cimport (
-    Dense, dense_bytes, pack_weights, packed_bytes, run_dense, use_once,
-)
+from pycnn._dense cimport dense_bytes, pack_weights, run_dense, use_once
 from pycnn._driver cimport Plan, run, scratch_bytes
 from pycnn._engine cimport DONE, aligned_alloc, aligned_free
 from pycnn._geometry cimport AMX, PLANES, WINOGRAD, Geometry
@@ -169,7 +167,6 @@ cdef inline size_t workspace_bytes_of(const Handle *h) noexcept nogil:
 
 cdef int start_filters(Filters *w, const Handle *h, const char *filters) noexcept nogil:
     """Filters for one call, which borrow the caller's; for `end_filters`, also after an error."""
-    cdef const Dense *d = &h.layer.dense
     memset(w, 0, sizeof(Filters))
     w.tag = FILTERS_TAG
     w.key = h.key
@@ -180,14 +177,11 @@ cdef int start_filters(Filters *w, const Handle *h, const char *filters) noexcep
     if h.layer.has_conv:
         if pack(&h.layer.conv.geometry, filters, &w.weights) != DONE:
             return PYCNN_ERROR_MEMORY
-    elif packed_bytes(d) == 0:
-        w.borrowed = True
-        w.weights.data = <char *> filters
     else:
-        w.weights.data = <char *> aligned_alloc(packed_bytes(d))
-        if w.weights.data is NULL:
+        if pack_weights(&h.layer.dense, &filters, &w.weights.data) != DONE:
             return PYCNN_ERROR_MEMORY
-        pack_weights(d, filters, w.weights.data)
+        w.borrowed = w.weights.data is NULL
+        w.weights.data = <char *> filters
     return PYCNN_OK
 
 

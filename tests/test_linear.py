@@ -98,6 +98,21 @@ def test_one_row_has_the_bits_it_has_in_a_batch(rng, dtype, n_out):
         assert_same_bits(network(x), pycnn.dense(batch, layers[1].weights))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_in", [127, 128])
+@pytest.mark.parametrize("n_out", [1, 2, 3, 5, 9, 256])
+def test_the_sign_of_a_zero_does_not_depend_on_the_batch(dtype, n_in, n_out):
+    """The first product is too small for the dtype, and negative: a sum of -0, but no bias is."""
+    tiny = np.finfo(dtype).tiny
+    weights = np.full((n_in, n_out), -0.0, dtype)
+    weights[0] = -tiny
+    x = np.zeros((3, n_in), dtype)
+    x[:, 0] = tiny
+    y = pycnn.dense(x, weights, np.full(n_out, -0.0, dtype))
+    assert not np.signbit(y).any()
+    assert_same_bits(pycnn.dense(x[:1], weights, np.full(n_out, -0.0, dtype)), y[:1])
+
+
 @pytest.mark.parametrize("n_out", [1, 3, 10, 16, 65, 500, 1025])
 def test_many_vectors_are_shared_out_to_threads(rng, n_out):
     x = rng.standard_normal((9000 // n_out + 600, 301)).astype(np.float32)

@@ -6,8 +6,8 @@
  * Every sum runs over k in order, starting from zero, the bias last, as those of direct.
  *
  * multiply is bound by reading the matrix once, from whatever cache holds it.  multiply_batch reads it
- * once, too, in blocks of columns: BATCH_ROWS rows of two vectors stay in registers for all p, whose sums come from the
- * nearest cache and go back to it: six loads and two stores for eight multiply-adds.
+ * once, too, in blocks of columns: BATCH_ROWS rows of two vectors stay in registers for all p, whose
+ * sums come from the nearest cache and go back to it: six loads and two stores for eight multiply-adds.
  */
 
 /* ---- one vector ------------------------------------------------------------------------------ */

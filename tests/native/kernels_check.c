@@ -76,14 +76,14 @@ static ptrdiff_t weight(char kind, const pycnn_line *line, pycnn_tap tap, ptrdif
                         ptrdiff_t lanes)
 {
     switch (kind) {
-    case 'd': return (tap.w + k) * line->w_step + f;
     case 'o': return f * line->w_step + tap.w + k;
-    default: return depthwise_weight(f, line->n_filters, tap.w, line->run, lanes);
+    case 'w': return depthwise_weight(f, line->n_filters, tap.w, line->run, lanes);
+    default: return (tap.w + k) * line->w_step + f;
     }
 }
 
-/* kind: 'd'irect, d'o'ts, depth'w'ise; the equations are in convolution.inc.h, dots.inc.h and
- * depthwise.inc.h. */
+/* kind: 'd'irect, d'o'ts, dots_'c'olumns, 'm'ultiply, multiply_'b'atch, depth'w'ise; the equations are
+ * in convolution.inc.h, dots.inc.h, multiply.inc.h and depthwise.inc.h. */
 static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, const char *level)
 {
     clear();
@@ -102,7 +102,14 @@ static void check(const pycnn_kernels *kernels, char kind, pycnn_line line, cons
     line.w = w_data;
     line.bias = bias_data;
     line.out = out;
-    (kind == 'd' ? kernels->direct : kind == 'o' ? kernels->dots : kernels->depthwise_line)(&line);
+    switch (kind) {
+    case 'd': kernels->direct(&line); break;
+    case 'o': kernels->dots(&line); break;
+    case 'c': kernels->dots_columns(&line); break;
+    case 'm': kernels->multiply(&line); break;
+    case 'b': kernels->multiply_batch(&line); break;
+    case 'w': kernels->depthwise_line(&line); break;
+    }
     compare(level, kind, line.n_pixels, line.n_filters, line.run);
 }
 
@@ -173,25 +180,15 @@ static void check_planes(const pycnn_level *level, int type)
 static void check_multiply(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
+    const pycnn_tap tap = {0, 0};
     for (int n = 0; n < 300; n++) {
-        pycnn_line line = {.slope = 0.5, .activation = n % 3, .n_pixels = 1};
+        pycnn_line line = {.taps = &tap, .n_taps = 1, .slope = 0.5, .activation = n % 3};
+        line.n_pixels = 1;
         line.n_filters = 1 + rand() % (20 * kernels->lanes);
         line.run = n % 4 ? 1 + rand() % 100 : 70000 / (line.n_filters + 1) + rand() % 100;
         line.w_step = n % 4 ? line.n_filters + rand() % 3 : rand() % 2;
         const int dots = n % 5 == 0 && line.n_filters >= kernels->lanes && line.run >= kernels->lanes;
-        clear();
-        for (ptrdiff_t f = 0; f < line.n_filters; f++) {
-            double sum = bias[f];
-            for (ptrdiff_t k = 0; k < line.run; k++)
-                sum += x[k] * w[k * line.w_step + f];
-            expected[f] = activate(sum, line.activation, line.slope);
-        }
-        line.x = x_data;
-        line.w = w_data;
-        line.bias = bias_data;
-        line.out = out;
-        (dots ? kernels->dots_columns : kernels->multiply)(&line);
-        compare(level->name, dots ? 'c' : 'm', line.n_filters, line.run, line.w_step);
+        check(kernels, dots ? 'c' : 'm', line, level->name);
     }
 }
 
@@ -199,28 +196,16 @@ static void check_multiply(const pycnn_level *level, int type)
 static void check_batch(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
+    const pycnn_tap tap = {0, 0};
     for (int n = 0; n < 200; n++) {
-        pycnn_line line = {.slope = 0.5, .activation = n % 3};
+        pycnn_line line = {.taps = &tap, .n_taps = 1, .slope = 0.5, .activation = n % 3};
         line.n_pixels = 1 + rand() % BATCH_PIXELS;
         line.n_filters = 2 * kernels->lanes + rand() % (n % 9 ? 9 * kernels->lanes : 1200);
         line.run = 1 + rand() % (n % 4 ? 150 : 50);
         line.w_step = n % 4 ? rand() % 40 : line.n_filters;
         line.x_step = line.run + rand() % 3;
         line.out_step = line.n_filters + rand() % 3;
-        clear();
-        for (ptrdiff_t p = 0; p < line.n_pixels; p++)
-            for (ptrdiff_t f = 0; f < line.n_filters; f++) {
-                double sum = bias[f];
-                for (ptrdiff_t k = 0; k < line.run; k++)
-                    sum += x[p * line.x_step + k] * w[k * line.w_step + f];
-                expected[p * line.out_step + f] = activate(sum, line.activation, line.slope);
-            }
-        line.x = x_data;
-        line.w = w_data;
-        line.bias = bias_data;
-        line.out = out;
-        kernels->multiply_batch(&line);
-        compare(level->name, 'b', line.n_pixels, line.n_filters, line.run);
+        check(kernels, 'b', line, level->name);
     }
 }
 
