@@ -53,9 +53,17 @@ def run_without(modules, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def limit_files_to(n_bytes):
-    """Return what makes a child process fail to write more, as if the disk were full."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+def run_on_a_full_disk(n_bytes, *arguments, **options):
+    """Run a command that fails to write more than `n_bytes` to a file.
+
+    Without bytecode: Python keeps what it could write of a module's, for later imports to fail on.
+    """
+
+    def limit_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+    env = environment(PYTHONDONTWRITEBYTECODE="1")
+    return run(*arguments, env=env, preexec_fn=limit_files, **options)
 
 
 def interrupt_after(line, *arguments, wait=0.0):

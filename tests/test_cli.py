@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from commands import environment, interrupt_after, limit_files_to, listing, run, run_without
+from commands import environment, interrupt_after, listing, run, run_on_a_full_disk, run_without
 from skimage import data
 
 import pycnn
@@ -367,7 +367,7 @@ def test_a_file_that_cannot_be_completed_leaves_nothing():
     Path("features").mkdir()
     Path("features/stage1.png").write_text("old")
     arguments = ("features", "small.png", "--random", "4", "3", "--npz", "a.npz")
-    status, out, err = run(*arguments, preexec_fn=limit_files_to(3000))
+    status, out, err = run_on_a_full_disk(3000, *arguments)
     assert status == 2
     assert re.fullmatch(r"pycnn: cannot write '[^\n]+': File too large\n", err)
     assert "wrote" not in out
@@ -390,7 +390,7 @@ def test_a_full_disk_below_stdout_is_one():
     small_picture()
     for arguments in (["features", "small.png"], ["info"], ["--help"]):
         with open("output", "w") as output:
-            status, _, err = run(*arguments, stdout=output, preexec_fn=limit_files_to(0))
+            status, _, err = run_on_a_full_disk(0, *arguments, stdout=output)
         assert status == 2
         assert err == "pycnn: cannot write to standard output: File too large\n"
     assert listing() == ["output", "small.png"]

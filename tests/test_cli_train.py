@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from commands import environment, interrupt_after, limit_files_to, listing, run, run_without, start
+from commands import (
+    environment,
+    interrupt_after,
+    listing,
+    run,
+    run_on_a_full_disk,
+    run_without,
+    start,
+)
 from test_cli_classify import digit
 
 import pycnn
@@ -458,7 +466,7 @@ def test_no_room_for_the_model(name):
     make_folder()
     Path(name).write_text("old")
     command = ("train", "stripes", "-o", name, "--confusion", "m.png")
-    status, out, err = run(*command, preexec_fn=limit_files_to(5000))
+    status, out, err = run_on_a_full_disk(5000, *command)
     assert status == 2
     assert err == f"pycnn: cannot write {name!r}: File too large\n"
     assert "wrote" not in out

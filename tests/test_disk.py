@@ -210,6 +210,7 @@ def test_a_full_disk(tmp_path):
 
 def write_on_a_full_disk(folder):
     content = bytes(100_000)
+    sys.dont_write_bytecode = True  # Python would keep what it could write of it
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     for limit in (0, 1, 4096, 65_536, len(content) - 1):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
