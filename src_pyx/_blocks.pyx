@@ -8,9 +8,11 @@ same taps; a row span and a column span make a rectangle without any bounds test
 large the padding, and pixels outside the image are never multiplied by anything.
 """
 
+from libc.stdint cimport uintptr_t
+
 from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
-from pycnn._engine cimport DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap
+from pycnn._engine cimport CACHE_LINE, DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
@@ -19,6 +21,7 @@ from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
 # Rows that are copied together stay in or near a second-level cache; longer ones are read in place.
 cdef Py_ssize_t RING_BYTES = 512 * 1024
+cdef Py_ssize_t PAGE = 4096
 
 
 # ---- one rectangle ------------------------------------------------------------------------------
@@ -133,7 +136,15 @@ cdef inline Py_ssize_t ring_bytes(const Geometry *g) noexcept nogil:
     if not depthwise_by_rows(g) or g.x.stride == 2 or g.ic * g.itemsize % 2048 != 0:
         return 0
     n_bytes = (g.y.kernel + g.y.stride) * g.x.size * (g.ic + g.kernels.lanes) * g.itemsize
-    return n_bytes if n_bytes <= RING_BYTES else 0
+    return n_bytes + PAGE if n_bytes <= RING_BYTES else 0
+
+
+cdef inline char *place_ring(char *scratch, const char *out) noexcept nogil:
+    """Where no row is read at the distance of some pages from what was stored just before.
+
+    Processors compare the addresses of loads and stores within a page first, and wait.
+    """
+    return scratch + ((<uintptr_t> out - <uintptr_t> scratch + PAGE // 8) & (PAGE - CACHE_LINE))
 
 
 cdef void depthwise_block(const Geometry *g, const Call *call, const char *image,
@@ -144,7 +155,7 @@ cdef void depthwise_block(const Geometry *g, const Call *call, const char *image
     d.w = call.filters
     d.bias = call.bias
     d.out = out
-    d.ring = scratch if ring_bytes(g) > 0 else NULL
+    d.ring = place_ring(scratch, out) if ring_bytes(g) > 0 else NULL
     d.height, d.width, d.channels = g.y.size, g.x.size, g.ic
     d.first_row, d.end_row = block.top, block.bottom
     d.first_column, d.end_column = block.left, block.right

@@ -310,8 +310,7 @@ static void NAME(depthwise_rows)(const pycnn_depthwise *d)
             if (inside && d->ring) {
                 T *to = (T *)d->ring + row % held * d->width * x_step;
                 for (ptrdiff_t x = 0; row >= copied && x < d->width; x++)
-                    FOR_CHANNELS(channel, vector, d->channels)
-                        STORE(to + x * x_step + channel, LOAD(from + x * d->channels + channel));
+                    memcpy(to + x * x_step, from + x * d->channels, d->channels * sizeof(T));
                 copied = copied > row ? copied : row + 1;
                 from = to;
             }
