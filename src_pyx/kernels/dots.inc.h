@@ -48,25 +48,46 @@ NAME(add_lanes)(const VECTOR *v)
     return sum[0];
 }
 
-/* Adds a vector of products to each sum; but those of `used`. */
+static inline __attribute__((always_inline)) VECTOR
+NAME(dots_vector)(const T *from, const NAME(mask) *used, const int times)
+{
+    VECTOR v = LOAD(from);
+    if (used != NULL)
+        v = (VECTOR)((NAME(mask))v & *used);
+    if (times > 1)      /* else it would be loaded as often as it is multiplied */
+        IN_REGISTER(v);
+    return v;
+}
+
+/* Adds a vector of products to each sum; but those of `used`.  The fewer of pixels and filters are
+ * kept in registers, of the others there is one at a time: all fit into 16 with 12 sums. */
 static inline __attribute__((always_inline)) void
 NAME(dots_products)(const T *const *x, ptrdiff_t x_step, const T *w, ptrdiff_t w_step,
                     const NAME(mask) *used, VECTOR (*sum)[DOTS_FILTERS], const int pixels,
                     const int filters)
 {
-    VECTOR pixel[DOTS_PIXELS];
-    UNROLL for (int p = 0; p < pixels; p++) {
-        pixel[p] = LOAD(x[p / 5] + p % 5 * x_step);
-        if (used != NULL)
-            pixel[p] = (VECTOR)((NAME(mask))pixel[p] & *used);
-    }
-    UNROLL for (int f = 0; f < filters; f++) {
-        VECTOR filter = LOAD(w + f * w_step);
-        if (used != NULL)
-            filter = (VECTOR)((NAME(mask))filter & *used);
+    VECTOR kept[DOTS_PIXELS];
+#define PIXEL(p) NAME(dots_vector)(x[(p) / 5] + (p) % 5 * x_step, used, filters)
+#define FILTER(f) NAME(dots_vector)(w + (f) * w_step, used, pixels)
+    if (filters <= pixels) {
+        UNROLL for (int f = 0; f < filters; f++)
+            kept[f] = FILTER(f);
+        UNROLL for (int p = 0; p < pixels; p++) {
+            const VECTOR pixel = PIXEL(p);
+            UNROLL for (int f = 0; f < filters; f++)
+                sum[p][f] += pixel * kept[f];
+        }
+    } else {
         UNROLL for (int p = 0; p < pixels; p++)
-            sum[p][f] += pixel[p] * filter;
+            kept[p] = PIXEL(p);
+        UNROLL for (int f = 0; f < filters; f++) {
+            const VECTOR filter = FILTER(f);
+            UNROLL for (int p = 0; p < pixels; p++)
+                sum[p][f] += kept[p] * filter;
+        }
     }
+#undef PIXEL
+#undef FILTER
 }
 
 /* All pixels, at least `pixels` of them; the last tile may step back over the one before. */
