@@ -139,7 +139,7 @@ def out_of_memory(func: str, error: MemoryError) -> MemoryError:
 
 def copy_out(result: Array, out: Array) -> Array:
     if result is not out:
-        out[...] = result
+        _arrays.copy_out(result, out)
     return out
 
 

@@ -10,5 +10,6 @@ cdef struct Layout:
 
 
 cdef int lay_out(Layout *layout, const Py_ssize_t *strides, bint distinct) noexcept nogil
+cdef bint has_planes(const Layout *layout) noexcept nogil
 cdef void gather(const Layout *layout, const char *image, char *dense) noexcept nogil
 cdef void scatter(const Layout *layout, const char *dense, char *image) noexcept nogil

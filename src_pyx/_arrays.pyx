@@ -9,6 +9,8 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memmove, memset, strcpy
 
 from pycnn._engine cimport CACHE_LINE, LINE_ROOM, begin_line, block_of, line_in
+from pycnn._header cimport PYCNN_OK
+from pycnn._layout cimport Layout, gather, has_planes, lay_out, scatter
 
 cnp.import_array()
 
@@ -136,9 +138,38 @@ cdef object carray(array, int type_num, Py_ssize_t size):
 
 
 cdef object copied(array, int type_num):
-    return cnp.PyArray_FROMANY(array, type_num, 0, 0,
-                               cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_ENSUREARRAY
-                               | cnp.NPY_ARRAY_FORCECAST)
+    cdef Layout layout
+    if cnp.PyArray_TYPE(array) != type_num or not is_of_planes(array, &layout):
+        return cnp.PyArray_FROMANY(array, type_num, 0, 0,
+                                   cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_ENSUREARRAY
+                                   | cnp.NPY_ARRAY_FORCECAST)
+    result = empty(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array),
+                   cnp.PyArray_DescrFromType(type_num))
+    copy_planes(&layout, array, result, True)
+    return result
+
+
+cdef bint is_of_planes(array, Layout *layout) noexcept:
+    """Whether it is a view of planes, as images of other libraries are; NumPy copies the others."""
+    cdef Py_ssize_t strides[4]
+    cdef int missing = 4 - cnp.PyArray_NDIM(array), i
+    if missing < 0 or cnp.PyArray_SIZE(array) == 0 or not cnp.PyArray_ISBEHAVED_RO(array):
+        return False
+    for i in range(4):
+        layout.shape[i] = cnp.PyArray_DIM(array, i - missing) if i >= missing else 1
+        strides[i] = cnp.PyArray_STRIDE(array, i - missing) if i >= missing else 0
+    layout.itemsize = cnp.PyArray_ITEMSIZE(array)
+    return lay_out(layout, strides, False) == PYCNN_OK and has_planes(layout)
+
+
+cdef void copy_planes(const Layout *layout, view, dense, bint gathers) noexcept:
+    cdef char *image = <char *> cnp.PyArray_DATA(view)
+    cdef char *elements = <char *> cnp.PyArray_DATA(dense)
+    with nogil:
+        if gathers:
+            gather(layout, image, elements)
+        else:
+            scatter(layout, elements, image)
 
 
 # ---- results ------------------------------------------------------------------------------------
@@ -158,6 +189,15 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
     for axis in range(n_axes):
         sizes[axis] = shape[axis]
     return placed(out, n_axes, sizes, dtype, inputs, elementwise)
+
+
+def copy_out(result not None, out not None):
+    """`out[...] = result`, a new array in C order, of a checked `out`."""
+    cdef Layout layout
+    if cnp.PyArray_CheckExact(out) and is_of_planes(out, &layout):
+        copy_planes(&layout, out, result, False)
+    else:
+        out[...] = result
 
 
 cdef object placed(out, int n_axes, const cnp.npy_intp *sizes, cnp.dtype dtype, tuple inputs,

@@ -69,6 +69,11 @@ def _transposed(a):
     return a.swapaxes(0, a.ndim - 1).copy(order="C").swapaxes(0, a.ndim - 1)
 
 
+def _planes(a):
+    """Channels first, as other libraries have images."""
+    return np.moveaxis(np.moveaxis(a, -1, -min(3, a.ndim)).copy(), -min(3, a.ndim), -1)
+
+
 def _negative(a):
     backwards = (..., *[slice(None, None, -1)] * a.ndim)
     return a[backwards].copy()[backwards]
@@ -119,6 +124,7 @@ LAYOUTS = {
     "C": _c,
     "Fortran": _fortran,
     "transposed": _transposed,
+    "planes": _planes,
     "negative strides": _negative,
     "every other": _every_other,
     "read-only": _read_only,
@@ -130,7 +136,15 @@ LAYOUTS = {
 }
 """Each keeps shape and values, but "zero stride", which repeats the first of the last axis."""
 
-OUT_LAYOUTS = ["C", "Fortran", "transposed", "negative strides", "every other", "unaligned"]
+OUT_LAYOUTS = [
+    "C",
+    "Fortran",
+    "transposed",
+    "planes",
+    "negative strides",
+    "every other",
+    "unaligned",
+]
 
 
 def plain(array):
@@ -297,5 +311,7 @@ def arrays(draw, dtypes=DTYPES, kinds=NUMBERS, max_ndim=5):
     x = numbers(rng, shape, draw(st.sampled_from(dtypes)), draw(st.sampled_from(kinds)))
     if draw(st.booleans()):
         poison(rng, x, 3)
-    names = [name for name in LAYOUTS if shape or name not in ("transposed", "zero stride")]
+    names = [
+        name for name in LAYOUTS if shape or name not in ("transposed", "planes", "zero stride")
+    ]
     return LAYOUTS[draw(st.sampled_from(names))](x)

@@ -125,6 +125,23 @@ def others():
     return calls
 
 
+def views_of_planes():
+    """Copied to pixels for the loops, and results back to planes."""
+    rng = np.random.default_rng(7)
+    calls = 0
+    for dtype in ("float32", "float64"):
+        for n in [*range(1, 20), 31, 32, 33]:
+            for pixels in [*range(1, 20), 31, 32, 33]:
+                planes = rng.integers(-9, 10, (n, 2, pixels)).astype(dtype)
+                for at_end in (True, False):
+                    image = np.moveaxis(fenced(planes, "input 0", at_end), 0, -1)
+                    out = fenced(np.full(planes.shape, 113, dtype), "out", at_end)
+                    pycnn.max_pool2d(image, 1, out=np.moveaxis(out, 0, -1))
+                    np.testing.assert_array_equal(out, planes)
+                    calls += 1
+    return calls
+
+
 def touch():
     """Read one byte too far, to show that the fence is there."""
     array = fenced(np.zeros(8), "touched", at_end=True)
@@ -147,5 +164,10 @@ def test_pools_and_activations_stay_inside_their_arrays():
     assert int(run_well(__file__, "others")) > 2000
 
 
+def test_copies_of_planes_stay_inside_their_arrays():
+    assert int(run_well(__file__, "views_of_planes")) > 900
+
+
 if __name__ == "__main__":
-    print({"touch": touch, "convolutions": convolutions, "others": others}[sys.argv[1]]())
+    functions = (touch, convolutions, others, views_of_planes)
+    print({function.__name__: function for function in functions}[sys.argv[1]]())

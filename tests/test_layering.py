@@ -55,8 +55,8 @@ FLOORS = [
     {"_plan"},
     {"_planes", "_amx", "_winograd"},
     {"_geometry"},
-    {"_layout"},
     {"_arrays"},
+    {"_layout"},
     {"_axis", "_engine", "_header"},
     {"_typing"},
 ]

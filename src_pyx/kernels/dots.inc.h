@@ -7,7 +7,8 @@
  * end, always halves first: the bits of an output do not depend on the tile it falls in.  A tap's last
  * vector may overlap the one before; what that had of it is masked, in the image as in the filters.
  *
- * Bound by loads: pixels + filters of them for pixels * filters multiply-adds; of large images by the
+ * A tile loads pixels + filters vectors for pixels * filters multiply-adds: that bounds one filter.
+ * More are bound by the multiply-adds, short sums by the adding of lanes, and large images by the
  * cache that they come from.
  */
 

@@ -46,7 +46,9 @@ static void NAME(transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, p
                 to[c * out_step + r] = from[r * x_step + c];
         return;
     }
-    /* The longer axis outside, so that the lines of the other are still in the cache. */
+    /* The longer axis outside, so that the lines of the other are still in the cache: a cache line of
+     * it at a time. */
+    const ptrdiff_t line = 64 / sizeof(T);
 #define SQUARE(r, c)                                                                               \
     do {                                                                                           \
         const ptrdiff_t row_ = (r) < last_row ? (r) : last_row;                                    \
@@ -55,13 +57,15 @@ static void NAME(transpose)(const void *x, ptrdiff_t x_step, ptrdiff_t n_rows, p
                                to + column_ * out_step + row_, out_step);                          \
     } while (0)
     if (n_rows > n_columns)
-        for (ptrdiff_t r = 0; r < n_rows; r += LANES)
+        for (ptrdiff_t r = 0; r < n_rows; r += line)
             for (ptrdiff_t c = 0; c < n_columns; c += LANES)
-                SQUARE(r, c);
+                for (ptrdiff_t i = r; i < r + line && i < n_rows; i += LANES)
+                    SQUARE(i, c);
     else
-        for (ptrdiff_t c = 0; c < n_columns; c += LANES)
+        for (ptrdiff_t c = 0; c < n_columns; c += line)
             for (ptrdiff_t r = 0; r < n_rows; r += LANES)
-                SQUARE(r, c);
+                for (ptrdiff_t i = c; i < c + line && i < n_columns; i += LANES)
+                    SQUARE(r, i);
 #undef SQUARE
 }
 
