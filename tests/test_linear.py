@@ -99,6 +99,22 @@ def test_one_row_has_the_bits_it_has_in_a_batch(rng, dtype, n_out):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_place_of_the_weights_in_a_cache_line_changes_no_bit(rng, dtype):
+    n_in = 20_000  # too large a matrix to be read by columns
+    for n_out in [4, *range(7, 20), 31, 32, 33, 40]:
+        memory = np.empty(n_in * n_out + 32, dtype)
+        start = -memory.ctypes.data % 64 // memory.itemsize
+        weights = rng.standard_normal((n_in, n_out)).astype(dtype)
+        x = rng.standard_normal(n_in).astype(dtype)
+        expected = pycnn.dense(np.stack([x, x]), weights)[0]
+        for place in range(start, start + 16):
+            placed = memory[place : place + weights.size].reshape(weights.shape)
+            placed[...] = weights
+            out = np.full(n_out, np.nan, dtype)
+            assert_same_bits(pycnn.dense(x, placed, out=out), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n_in", [127, 128])
 @pytest.mark.parametrize("n_out", [1, 2, 3, 5, 9, 256])
 def test_the_sign_of_a_zero_does_not_depend_on_the_batch(dtype, n_in, n_out):

@@ -15,41 +15,60 @@
 #define MULTIPLY_VECTORS 12
 #define MULTIPLY_BYTES (256 * 1024)
 
-/* Adds `rows` rows of the matrix to the sums of `vectors` vectors in `out`, or starts them. */
+/* `vectors` vectors of the sums in `out`, after `rows` rows of the matrix more. */
 static inline __attribute__((always_inline)) void
-NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, T *out, int start, const int rows,
-                       const int vectors)
+NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, const T *out, int start,
+                       VECTOR *sum, const int rows, const int vectors)
 {
-    VECTOR sum[2] = {{0}, {0}};
+    UNROLL for (int v = 0; v < vectors; v++)
+        sum[v] = (VECTOR){0};
     if (!start)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[v] = LOAD(out + v * LANES);
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[v] += x[i] * LOAD(w + i * w_step + v * LANES);
-    UNROLL for (int v = 0; v < vectors; v++)
-        STORE(out + v * LANES, sum[v]);
 }
 
 /* Adds `rows` rows of the matrix, from row k on, to the sums in `out`: of each row whole cache lines,
- * two vectors, before the next. */
+ * two vectors, before the next.  NumPy's memory begins 16 bytes behind a line: vectors begin so that no
+ * load crosses one, if rows are whole vectors.  Outputs before and behind are in one that overlaps. */
 static inline __attribute__((always_inline)) void
 NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
 {
-    const ptrdiff_t w_step = line->w_step, n = line->n_filters;
+    const ptrdiff_t w_step = line->w_step, n = line->n_filters, end = n - LANES;
     const T *x = (const T *)line->x + k, *w = (const T *)line->w + k * w_step;
     T *out = line->out;
-    ptrdiff_t f = 0;
-    for (; f + 2 * LANES <= n; f += 2 * LANES)
-        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, rows, 2);
-    for (; f + LANES <= n; f += LANES)
-        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, rows, 1);
-    for (; f < n; f++) {
-        T sum = k > 0 ? out[f] : 0;
-        UNROLL for (int i = 0; i < rows; i++)
-            sum += x[i] * w[i * w_step + f];
-        out[f] = sum;
+    if (end < 0) {
+        for (ptrdiff_t f = 0; f < n; f++) {
+            T sum = k > 0 ? out[f] : 0;
+            UNROLL for (int i = 0; i < rows; i++)
+                sum += x[i] * w[i * w_step + f];
+            out[f] = sum;
+        }
+        return;
     }
+    const ptrdiff_t before = (ptrdiff_t)(-(uintptr_t)w % VECTOR_BYTES / sizeof(T));
+    const int behind = (n - before) % LANES > 0;
+    VECTOR first = {0}, last = {0}, sum[2];
+    ptrdiff_t f = before;
+    if (before > 0)
+        NAME(multiply_vectors)(x, w, w_step, out, k == 0, &first, rows, 1);
+    if (behind)
+        NAME(multiply_vectors)(x, w + end, w_step, out + end, k == 0, &last, rows, 1);
+    for (; f + LANES <= end; f += 2 * LANES) {
+        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, sum, rows, 2);
+        STORE(out + f, sum[0]);
+        STORE(out + f + LANES, sum[1]);
+    }
+    if (f <= end) {
+        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, sum, rows, 1);
+        STORE(out + f, sum[0]);
+    }
+    if (before > 0)
+        STORE(out, first);
+    if (behind)
+        STORE(out + end, last);
 }
 
 /* `vectors` vectors of outputs, all rows, with the sums in registers; the last one is `last` outputs
