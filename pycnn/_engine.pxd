@@ -50,6 +50,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t run
         Py_ssize_t w_step
         Py_ssize_t w_ahead
+        Py_ssize_t panel_step
         Py_ssize_t n_pixels
         Py_ssize_t n_filters
         Py_ssize_t x_step
@@ -57,6 +58,7 @@ cdef extern from "kernels.h" nogil:
         int activation
         double slope
 
+    const int DIRECT_PANELS
     const int BATCH_PIXELS
     const int DOTS_FILTERS
 

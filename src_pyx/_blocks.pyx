@@ -12,7 +12,9 @@ from libc.stdint cimport uintptr_t
 
 from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
-from pycnn._engine cimport CACHE_LINE, DEPTHWISE_ROWS, pycnn_depthwise, pycnn_line, pycnn_tap
+from pycnn._engine cimport (
+    CACHE_LINE, DEPTHWISE_ROWS, DIRECT_PANELS, pycnn_depthwise, pycnn_line, pycnn_tap,
+)
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
@@ -69,7 +71,8 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     """Tiles of pixels x filters, along the longer side; `out` is the first pixel."""
     cdef pycnn_line line
     cdef Py_ssize_t group_panels = g.panels // g.groups
-    cdef Py_ssize_t panel, group, f, lane, i, n_lines, step, out_step
+    cdef Py_ssize_t panel = block.first_panel, panels, most_panels = 1
+    cdef Py_ssize_t group, f, lane, i, n_lines, step, out_step
     cdef Py_ssize_t height = r.y.last - r.y.first, breadth = r.x.last - r.x.first
     cdef bint across
     cdef const char *origin
@@ -89,12 +92,18 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
     else:
         line.n_pixels, line.x_step, line.out_step = height, r.y_step, out_row_step
         n_lines, step, out_step = breadth, r.x_step, g.oc
-    for panel in range(block.first_panel, block.last_panel):
+    if g.algorithm != DOTS:
+        most_panels = max(1, DIRECT_PANELS // line.n_pixels)
+        line.panel_step = g.panel * g.products
+    while panel < block.last_panel:
         group = panel // group_panels
         f = panel % group_panels * g.panel
         lane = group * g.group_lanes + f
         origin = r.origin + group * g.group_ic * g.itemsize
-        line.n_filters = min(g.panel, g.group_oc - f)
+        panels = min(most_panels, block.last_panel - panel)
+        if panels > 1:      # of one group, and as wide as the first
+            panels = max(1, min(panels, (g.group_oc - f + g.kernels.lanes - 1) // g.panel))
+        line.n_filters = min(panels * g.panel, g.group_oc - f)
         line.w_step = g.products if g.algorithm == DOTS else panel_width(g, f)
         line.w = call.filters + lane * g.products * g.itemsize
         line.bias = call.bias + lane * g.itemsize
@@ -102,6 +111,7 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
             line.x = origin + i * step * g.itemsize
             line.out = out + (i * out_step + group * g.group_oc + f) * g.itemsize
             kernel(&line)
+        panel += panels
 
 
 cdef void depthwise_rectangle(const Geometry *g, const Call *call, const Rectangle *r, char *out,

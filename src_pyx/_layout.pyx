@@ -5,7 +5,7 @@ the cache; that of planes, as other libraries have them, some tenths of a nanose
 """
 
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from pycnn._engine cimport PYCNN_f32, PYCNN_f64, kernels_of, pycnn_kernels
 from pycnn._header cimport PYCNN_ERROR_OVERFLOW, PYCNN_ERROR_STRIDES, PYCNN_OK
@@ -160,6 +160,7 @@ cdef void copy_pieces(const Layout *layout, char *image, char *dense, bint gathe
     cdef Py_ssize_t index[4]
     cdef Py_ssize_t n_bytes = layout.itemsize
     cdef int i
+    memset(&piece, 0, sizeof(Piece))
     if not find_planes(layout, &piece):
         find_run(layout, &piece)
     for i in range(3, -1, -1):

@@ -173,9 +173,68 @@ static NAME(direct_function) *const NAME(direct_functions)[2][TILE_PIXELS] = {
 #undef TILE
 };
 
+/* A line of one to three pixels.  A sum can take the next product when the last one is added, after
+ * the time of eight multiply-adds, and one panel has fewer sums: so a tile takes several panels. */
+static inline __attribute__((always_inline)) void
+NAME(direct_panels)(const pycnn_line *line, const int pixels, const int panels)
+{
+    const ptrdiff_t x_step = line->x_step, w_step = line->w_step, panel_step = line->panel_step;
+    VECTOR sum[DIRECT_PANELS][2], y[DIRECT_PANELS][2];
+    UNROLL for (int i = 0; i < pixels * panels; i++)
+        sum[i][0] = sum[i][1] = (VECTOR){0};
+    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
+        const T *x = (const T *)line->x + line->taps[t].x;
+        const T *w[2] = {(const T *)line->w + line->taps[t].w * w_step};
+        w[1] = w[0] + 3 * panel_step;
+        OPAQUE(w[1]);
+        for (ptrdiff_t k = 0; k < line->run; k++, x++, w[0] += w_step, w[1] += w_step)
+            UNROLL for (int i = 0; i < panels; i++)
+                UNROLL for (int v = 0; v < 2; v++) {
+                    VECTOR filter = LOAD(w[i / 3] + i % 3 * panel_step + v * LANES);
+                    if (pixels > 1)
+                        IN_REGISTER(filter);
+                    UNROLL for (int p = 0; p < pixels; p++)
+                        sum[i * pixels + p][v] += x[p * x_step] * filter;
+                }
+    }
+    UNROLL for (int i = 0; i < pixels * panels; i++)
+        UNROLL for (int v = 0; v < 2; v++)
+            y[i][v] = sum[i][v];
+    pycnn_line panel = *line;
+    for (int i = 0; i < panels; i++) {
+        panel.n_filters = line->n_filters - i * 2 * LANES;
+        panel.n_filters = panel.n_filters < 2 * LANES ? panel.n_filters : 2 * LANES;
+        panel.bias = (const T *)line->bias + i * 2 * LANES;
+        NAME(direct_store)(&panel, y + i * pixels, (T *)line->out + i * 2 * LANES, pixels, 2);
+    }
+}
+
+#define PANELS_TILES(TILE)                                                                         \
+    TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6) TILE(2, 2) TILE(2, 3) TILE(3, 2)
+#define TILE(pixels, panels)                                                                       \
+    static __attribute__((noinline)) void NAME(direct_panels_##pixels##x##panels)(                 \
+        const pycnn_line *line)                                                                    \
+    {                                                                                              \
+        NAME(direct_panels)(line, pixels, panels);                                                 \
+    }
+PANELS_TILES(TILE)
+#undef TILE
+
+/* [pixels - 1][panels - 1] */
+static void (*const NAME(direct_panels_functions)[3][DIRECT_PANELS])(const pycnn_line *) = {
+#define TILE(pixels, panels) [pixels - 1][panels - 1] = NAME(direct_panels_##pixels##x##panels),
+    PANELS_TILES(TILE)
+#undef TILE
+};
+#undef PANELS_TILES
+
 /* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
 static void NAME(direct)(const pycnn_line *line)
 {
+    if (line->n_filters > 2 * LANES) {
+        NAME(direct_panels_functions)[line->n_pixels - 1][(line->n_filters - 1) / (2 * LANES)](line);
+        return;
+    }
     const T *x = line->x;
     T *out = line->out;
     const int vectors = line->n_filters <= LANES ? 1 : 2;

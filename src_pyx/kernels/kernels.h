@@ -52,6 +52,7 @@ typedef struct {
     ptrdiff_t w_step;         /* direct: elements from one product's filters to the next's; dots: from
                                * one filter to the next */
     ptrdiff_t w_ahead;        /* direct: elements from a product's filters to those to be fetched */
+    ptrdiff_t panel_step;     /* direct, of several panels: elements from one to the next */
     ptrdiff_t n_pixels;       /* at least 1 */
     ptrdiff_t n_filters;      /* outputs per pixel to store */
     ptrdiff_t x_step;         /* elements from one pixel to the next */
@@ -60,6 +61,7 @@ typedef struct {
     double slope;             /* of leaky_relu */
 } pycnn_line;
 
+#define DIRECT_PANELS 6       /* pixels times panels of a tile of several panels */
 #define BATCH_PIXELS 32       /* the most vectors of multiply_batch */
 #define DOTS_PIXELS 8         /* the most pixels ... */
 #define DOTS_FILTERS 4        /* ... and filters of a tile of dots */
@@ -148,7 +150,8 @@ typedef struct {
 
     /* Convolution, float types only; the equations are in convolution.inc.h. */
     void (*copy_bias)(const void *bias, ptrdiff_t n, void *out);    /* without -0 */
-    void (*direct)(const pycnn_line *);     /* n_filters <= 2 lanes, panels of 1 or 2 vectors */
+    void (*direct)(const pycnn_line *);     /* panels of 1 or 2 vectors: 1, or of two as many as make
+                                             * DIRECT_PANELS with each pixel's */
 
     /* Vectors through a matrix of n_filters columns, float types only; multiply.inc.h. */
     void (*multiply)(const pycnn_line *);       /* one */

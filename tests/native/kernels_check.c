@@ -78,6 +78,7 @@ static ptrdiff_t weight(char kind, const pycnn_line *line, pycnn_tap tap, ptrdif
     switch (kind) {
     case 'o': return f * line->w_step + tap.w + k;
     case 'w': return depthwise_weight(f, line->n_filters, tap.w, line->run, lanes);
+    case 'd': return f / (2 * lanes) * line->panel_step + (tap.w + k) * line->w_step + f % (2 * lanes);
     default: return (tap.w + k) * line->w_step + f;
     }
 }
@@ -309,6 +310,14 @@ static void check_lines(const pycnn_level *level, int type)
             for (int t = 0; t < 10; t++)
                 taps[t] = (pycnn_tap){t * 41, t * line.run};
             check(kernels, 'd', line, level->name);
+            if (pixels < 4 && filters > lanes)
+                for (ptrdiff_t panels = 2; panels <= DIRECT_PANELS / pixels; panels++) {
+                    pycnn_line several = line;
+                    several.n_filters += (panels - 1) * 2 * lanes;
+                    several.out_step = several.n_filters + panels % 2;
+                    several.panel_step = 50 * several.w_step + panels;
+                    check(kernels, 'd', several, level->name);
+                }
             if (filters <= DOTS_FILTERS) {
                 line.run = lanes + pixels * filters % (3 * lanes);
                 line.w_step = 4 * line.run + 1;
