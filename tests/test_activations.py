@@ -112,6 +112,24 @@ def test_leaky_relu_refuses_a_slope_that_the_result_cannot_hold():
         pycnn.leaky_relu(x.astype(np.float32), 1e60)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 21, 24, 25, 100])
+def test_softmax_of_a_row_has_the_bits_it_has_among_others(rng, dtype, length):
+    x = 5 * rng.standard_normal((20_000 // length + 65, length)).astype(dtype)
+    x[3, -1], x[4, 0], x[5] = np.nan, np.inf, -np.inf
+    y = pycnn.softmax(x)
+    for rows in [
+        slice(1),
+        slice(3, 4),
+        slice(2, 9),
+        slice(7, 70),
+        slice(-63, None),
+        slice(-64, None),
+    ]:
+        assert_same_bits(pycnn.softmax(x[rows]), y[rows])
+    assert_same_bits(pycnn.softmax(x, out=x), y)
+
+
 def test_softmax_sums_to_one_far_from_zero(rng):
     x = rng.standard_normal((50, 10)).astype(np.float32) * 80 + 1e4
     np.testing.assert_allclose(pycnn.softmax(x).sum(axis=-1), 1, rtol=2e-6)
