@@ -145,6 +145,9 @@ cdef object copied(array, int type_num):
                                    | cnp.NPY_ARRAY_FORCECAST)
     result = empty(cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array),
                    cnp.PyArray_DescrFromType(type_num))
+    # Memory was asked for, and that may run anything.
+    if not is_of_planes(array, &layout) or layout.n_bytes != cnp.PyArray_NBYTES(result):
+        raise ValueError("an array that changed while it was copied")
     copy_planes(&layout, array, result, True)
     return result
 
@@ -191,10 +194,15 @@ def result_for(out, tuple shape not None, cnp.dtype dtype not None, tuple inputs
     return placed(out, n_axes, sizes, dtype, inputs, elementwise)
 
 
-def copy_out(result not None, out not None):
-    """`out[...] = result`, a new array in C order, of a checked `out`."""
+def copy_out(cnp.ndarray result not None, cnp.ndarray out not None):
+    """`out[...] = result`, which is in C order.
+
+    `out` was checked, but another thread may have changed it since.
+    """
     cdef Layout layout
-    if cnp.PyArray_CheckExact(out) and is_of_planes(out, &layout):
+    if (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISWRITEABLE(out)
+            and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(result)
+            and cnp.PyArray_SAMESHAPE(out, result) and is_of_planes(out, &layout)):
         copy_planes(&layout, out, result, False)
     else:
         out[...] = result

@@ -113,7 +113,8 @@ cdef bint find_planes(const Layout *layout, Piece *piece) noexcept nogil:
         pixel -= 1
         piece.within[pixel] = True
         piece.pixels *= layout.shape[pixel]
-    return True
+    # Many small pieces take longer than their elements one by one.
+    return piece.pixel_step == piece.planes or piece.pixels >= piece.kernels.lanes
 
 
 cdef void find_run(const Layout *layout, Piece *piece) noexcept nogil:

@@ -1,6 +1,8 @@
 """Where a result goes: into a new array, or into `out` where no input lies."""
 
+import gc
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -236,8 +238,70 @@ def test_views_of_any_order_are_copied_to_pixels_and_back(rng, code):
             x = rng.standard_normal(shape).astype(code)
         back, end = np.argsort(order), rng.choice([1, -1])
         view = x.transpose(order).copy()[::end, ..., ::end].transpose(back)
-        out = np.zeros_like(x).transpose(order).copy()[..., ::end].transpose(back)
         expected = np.array(view, order="C")
         np.testing.assert_array_equal(pycnn.max_pool2d(view, 1), expected)
+        host = np.full(np.array(x.shape)[list(order)] + [2, 1, 0, 0], 7, code)
+        place = host[1:-1, 1:, :, ::end]
+        out = place.transpose(back)
         assert pycnn.max_pool2d(expected, 1, out=out) is out
         np.testing.assert_array_equal(out, expected)
+        place[...] = 7
+        assert np.all(host == 7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda out: out[:, :2],
+        lambda out: np.zeros((64, 64, 64), FLOAT).T,
+        lambda out: out.view(np.int32),
+        lambda out: np.broadcast_to(out, out.shape),
+    ],
+    ids=["smaller", "larger", "dtype", "read-only"],
+)
+def test_an_out_that_was_changed_since_it_was_checked_is_numpys(change):
+    """Another thread may have done so; nothing is read or written outside."""
+    result = np.arange(60, dtype=FLOAT).reshape(3, 4, 5)
+    mine, numpys = change(np.zeros((5, 3, 4), FLOAT).transpose(1, 2, 0)), None
+    try:
+        numpys = change(np.zeros((5, 3, 4), FLOAT).transpose(1, 2, 0))
+        numpys[...] = result
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            _arrays.copy_out(result, mine)
+    else:
+        _arrays.copy_out(result, mine)
+    np.testing.assert_array_equal(mine, numpys)
+
+
+def test_an_array_that_changes_while_it_is_copied_ends_no_process():
+    """Python may collect garbage when memory is asked for, and run anything."""
+    run_well(__file__)
+
+
+def shrink_in_every_collection():
+    pycnn.max_pool2d(np.zeros((8, 8, 8)), 1)
+    gc.set_threshold(1)
+    for k in itertools.count(1):
+        x = np.zeros((64, 64, 512), FLOAT, order="F")
+        collections = 0
+
+        def collected(phase, info, x=x, k=k):
+            nonlocal collections
+            collections += phase == "start"
+            if collections == k:
+                x.resize((64, 64, 1), refcheck=False)
+
+        gc.callbacks.append(collected)
+        try:
+            pycnn.max_pool2d(x, 1)
+        except ValueError as error:
+            assert "changed while" in str(error) or "were checked" in str(error), error
+        finally:
+            gc.callbacks.remove(collected)
+        if collections < k:
+            break
+
+
+if __name__ == "__main__":
+    shrink_in_every_collection()

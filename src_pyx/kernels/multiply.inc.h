@@ -32,7 +32,7 @@ NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, const T *out, i
 
 /* Adds `rows` rows of the matrix, from row k on, to the sums in `out`: of each row whole cache lines,
  * two vectors, before the next.  NumPy's memory begins 16 bytes behind a line: vectors begin so that no
- * load crosses one, if rows are whole vectors.  Outputs before and behind are in one that overlaps. */
+ * load crosses one, if rows are whole vectors, but for the first and the last, which overlap. */
 static inline __attribute__((always_inline)) void
 NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
 {

@@ -215,7 +215,7 @@ static void check_transpositions(const pycnn_level *level, int type)
 {
     const pycnn_kernels *kernels = &level->kernels[type];
     static char planes[SIZE * 8];
-    for (ptrdiff_t n_planes = 1; n_planes <= 9; n_planes++)
+    for (ptrdiff_t n_planes = 1; n_planes <= 40; n_planes += n_planes < 9 ? 1 : 4)
         for (ptrdiff_t n = 0; n < 5 * kernels->lanes; n++) {
             const ptrdiff_t step = n + 1;
             clear();
@@ -316,6 +316,7 @@ static void check_lines(const pycnn_level *level, int type)
                     several.n_filters += (panels - 1) * 2 * lanes;
                     several.out_step = several.n_filters + panels % 2;
                     several.panel_step = 50 * several.w_step + panels;
+                    several.n_taps = (pixels + filters) % 4;
                     check(kernels, 'd', several, level->name);
                 }
             if (filters <= DOTS_FILTERS) {
