@@ -17,14 +17,11 @@
 
 /* `vectors` vectors of the sums in `out`, after `rows` rows of the matrix more. */
 static inline __attribute__((always_inline)) void
-NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, const T *out, int start,
-                       VECTOR *sum, const int rows, const int vectors)
+NAME(multiply_vectors)(const T *x, const T *w, ptrdiff_t w_step, const T *out, VECTOR *sum,
+                       const int rows, const int vectors)
 {
     UNROLL for (int v = 0; v < vectors; v++)
-        sum[v] = (VECTOR){0};
-    if (!start)
-        UNROLL for (int v = 0; v < vectors; v++)
-            sum[v] = LOAD(out + v * LANES);
+        sum[v] = LOAD(out + v * LANES);
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[v] += x[i] * LOAD(w + i * w_step + v * LANES);
@@ -41,7 +38,7 @@ NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
     T *out = line->out;
     if (end < 0) {
         for (ptrdiff_t f = 0; f < n; f++) {
-            T sum = k > 0 ? out[f] : 0;
+            T sum = out[f];
             UNROLL for (int i = 0; i < rows; i++)
                 sum += x[i] * w[i * w_step + f];
             out[f] = sum;
@@ -53,16 +50,16 @@ NAME(multiply_rows)(const pycnn_line *line, ptrdiff_t k, const int rows)
     VECTOR first = {0}, last = {0}, sum[2];
     ptrdiff_t f = before;
     if (before > 0)
-        NAME(multiply_vectors)(x, w, w_step, out, k == 0, &first, rows, 1);
+        NAME(multiply_vectors)(x, w, w_step, out, &first, rows, 1);
     if (behind)
-        NAME(multiply_vectors)(x, w + end, w_step, out + end, k == 0, &last, rows, 1);
+        NAME(multiply_vectors)(x, w + end, w_step, out + end, &last, rows, 1);
     for (; f + LANES <= end; f += 2 * LANES) {
-        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, sum, rows, 2);
+        NAME(multiply_vectors)(x, w + f, w_step, out + f, sum, rows, 2);
         STORE(out + f, sum[0]);
         STORE(out + f + LANES, sum[1]);
     }
     if (f <= end) {
-        NAME(multiply_vectors)(x, w + f, w_step, out + f, k == 0, sum, rows, 1);
+        NAME(multiply_vectors)(x, w + f, w_step, out + f, sum, rows, 1);
         STORE(out + f, sum[0]);
     }
     if (before > 0)
@@ -125,6 +122,7 @@ static void NAME(multiply)(const pycnn_line *line)
         }
         return;
     }
+    memset(out, 0, (size_t)n * sizeof(T));
     for (; k + 8 <= line->run; k += 8)
         NAME(multiply_rows)(line, k, 8);
     for (; k < line->run; k++)
@@ -152,9 +150,9 @@ static void NAME(multiply)(const pycnn_line *line)
 #define BATCH_SUMS ((ptrdiff_t)(16 * 1024 / sizeof(T)))
 #define BATCH_WIDTH ((ptrdiff_t)(2 * 1024 / sizeof(T)))
 
-/* Adds `rows` rows of the matrix, two vectors of each, to the sums of all pixels, or starts them. */
+/* Adds `rows` rows of the matrix, two vectors of each, to the sums of all pixels. */
 static inline __attribute__((always_inline)) void
-NAME(batch_rows)(const T *x, ptrdiff_t n_pixels, const T *w, ptrdiff_t w_step, T *sums, int start,
+NAME(batch_rows)(const T *x, ptrdiff_t n_pixels, const T *w, ptrdiff_t w_step, T *sums,
                  const int rows)
 {
     VECTOR filter[BATCH_ROWS][2];
@@ -166,11 +164,7 @@ NAME(batch_rows)(const T *x, ptrdiff_t n_pixels, const T *w, ptrdiff_t w_step, T
         }
     }
     for (ptrdiff_t p = 0; p < n_pixels; p++, x += BATCH_BLOCK, sums += 2 * LANES) {
-        VECTOR sum[2] = {{0}, {0}};
-        if (!start) {
-            sum[0] = LOAD(sums);
-            sum[1] = LOAD(sums + LANES);
-        }
+        VECTOR sum[2] = {LOAD(sums), LOAD(sums + LANES)};
         UNROLL for (int i = 0; i < rows; i++) {
             sum[0] += x[i] * filter[i][0];
             sum[1] += x[i] * filter[i][1];
@@ -196,6 +190,7 @@ static void NAME(multiply_batch)(const pycnn_line *line)
     for (ptrdiff_t first = 0; first < n; first += width) {
         const ptrdiff_t end = first + width < n ? first + width : n;
         T *sum = sums;
+        memset(sums, 0, sizeof sums);
         for (ptrdiff_t k = 0; k < run;) {
             const ptrdiff_t at = k % BATCH_BLOCK, left = run - k;
             const int many = left >= BATCH_ROWS;
@@ -206,11 +201,10 @@ static void NAME(multiply_batch)(const pycnn_line *line)
             sum = sums;
             for (ptrdiff_t f = first; f < end; f += PANEL, sum += n_pixels * PANEL)
                 if (many)
-                    NAME(batch_rows)(some + at, n_pixels, w + k * w_step + AT(f), w_step, sum, k == 0,
+                    NAME(batch_rows)(some + at, n_pixels, w + k * w_step + AT(f), w_step, sum,
                                      BATCH_ROWS);
                 else
-                    NAME(batch_rows)(some + at, n_pixels, w + k * w_step + AT(f), w_step, sum, k == 0,
-                                     1);
+                    NAME(batch_rows)(some + at, n_pixels, w + k * w_step + AT(f), w_step, sum, 1);
             k += many ? BATCH_ROWS : 1;
         }
         sum = sums;
