@@ -139,6 +139,8 @@ cdef object carray(array, int type_num, Py_ssize_t size):
 
 cdef object copied(array, int type_num):
     cdef Layout layout
+    cdef char *planes
+    cdef char *pixels
     if cnp.PyArray_TYPE(array) != type_num or not is_of_planes(array, &layout):
         return cnp.PyArray_FROMANY(array, type_num, 0, 0,
                                    cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_ENSUREARRAY
@@ -148,7 +150,9 @@ cdef object copied(array, int type_num):
     # Memory was asked for, and that may run anything.
     if not is_of_planes(array, &layout) or layout.n_bytes != cnp.PyArray_NBYTES(result):
         raise ValueError("an array that changed while it was copied")
-    copy_planes(&layout, array, result, True)
+    planes, pixels = <char *> cnp.PyArray_DATA(array), <char *> cnp.PyArray_DATA(result)
+    with nogil:
+        gather(&layout, planes, pixels)
     return result
 
 
@@ -163,16 +167,6 @@ cdef bint is_of_planes(array, Layout *layout) noexcept:
         strides[i] = cnp.PyArray_STRIDE(array, i - missing) if i >= missing else 0
     layout.itemsize = cnp.PyArray_ITEMSIZE(array)
     return lay_out(layout, strides, False) == PYCNN_OK and has_planes(layout)
-
-
-cdef void copy_planes(const Layout *layout, view, dense, bint gathers) noexcept:
-    cdef char *image = <char *> cnp.PyArray_DATA(view)
-    cdef char *elements = <char *> cnp.PyArray_DATA(dense)
-    with nogil:
-        if gathers:
-            gather(layout, image, elements)
-        else:
-            scatter(layout, elements, image)
 
 
 # ---- results ------------------------------------------------------------------------------------
@@ -200,10 +194,14 @@ def copy_out(cnp.ndarray result not None, cnp.ndarray out not None):
     `out` was checked, but another thread may have changed it since.
     """
     cdef Layout layout
+    cdef char *planes
+    cdef char *pixels
     if (cnp.PyArray_CheckExact(out) and cnp.PyArray_ISWRITEABLE(out)
             and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(result)
             and cnp.PyArray_SAMESHAPE(out, result) and is_of_planes(out, &layout)):
-        copy_planes(&layout, out, result, False)
+        planes, pixels = <char *> cnp.PyArray_DATA(out), <char *> cnp.PyArray_DATA(result)
+        with nogil:
+            scatter(&layout, pixels, planes)
     else:
         out[...] = result
 

@@ -153,8 +153,8 @@ cdef inline Py_ssize_t ring_bytes(const Geometry *g) noexcept nogil:
 cdef inline char *place_ring(char *scratch, const char *out) noexcept nogil:
     """Where few rows are read at the distance of some pages from what was stored just before.
 
-    Processors compare the addresses of loads and stores within a page first, and wait: half the speed
-    in the worst place, and full speed here, by measurement.
+    Processors compare the addresses of loads and stores within a page first, and wait: half the
+    speed in the worst place, and full speed here, by measurement.
     """
     return scratch + ((<uintptr_t> out - <uintptr_t> scratch + PAGE // 8) & (PAGE - CACHE_LINE))
 

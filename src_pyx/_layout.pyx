@@ -77,8 +77,8 @@ cdef struct Piece:
     bint within[4]                  # the axes of a piece
     Py_ssize_t n_bytes              # of elements that lie together; 0: planes
     Py_ssize_t planes, pixels
-    Py_ssize_t plane_step           # in elements: from plane to plane, where pixels lie together ...
-    Py_ssize_t pixel_step           # ... and from pixel to pixel in C order
+    Py_ssize_t plane_step           # in elements: from plane to plane, whose pixels lie together,
+    Py_ssize_t pixel_step           # and from pixel to pixel in C order
     const pycnn_kernels *kernels
 
 

@@ -184,6 +184,7 @@ NAME(direct_panels)(const pycnn_line *line, const int pixels, const int panels)
         sum[i][0] = sum[i][1] = (VECTOR){0};
     for (ptrdiff_t t = 0; t < line->n_taps; t++) {
         const T *x = (const T *)line->x + line->taps[t].x;
+        /* Two panels' steps from a pointer are within reach. */
         const T *w[2] = {(const T *)line->w + line->taps[t].w * w_step};
         w[1] = w[0] + 3 * panel_step;
         OPAQUE(w[1]);
@@ -197,6 +198,7 @@ NAME(direct_panels)(const pycnn_line *line, const int pixels, const int panels)
                         sum[i * pixels + p][v] += x[p * x_step] * filter;
                 }
     }
+    /* What a loop that is not unrolled takes lies in memory: not the sums themselves. */
     UNROLL for (int i = 0; i < pixels * panels; i++)
         UNROLL for (int v = 0; v < 2; v++)
             y[i][v] = sum[i][v];
