@@ -8,6 +8,7 @@ HAS = {
     "C": lambda a: a.flags.c_contiguous and a.flags.aligned and a.flags.writeable,
     "Fortran": lambda a: a.flags.f_contiguous and not a.flags.c_contiguous,
     "transposed": lambda a: not a.flags.c_contiguous and a.strides[0] == a.itemsize,
+    "planes": lambda a: a.strides[-2] == a.itemsize < a.strides[-3] < a.strides[-1],
     "negative strides": lambda a: all(s < 0 for s in a.strides),
     "every other": lambda a: a.strides[-1] == 2 * a.itemsize,
     "read-only": lambda a: not a.flags.writeable,
