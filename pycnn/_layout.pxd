@@ -4,6 +4,7 @@
 cdef struct Layout:
     Py_ssize_t shape[4]             # image, row, pixel, channel
     Py_ssize_t strides[4]           # in bytes
+    Py_ssize_t natural[4]           # those of C order
     Py_ssize_t itemsize, n_bytes    # of the elements alone
     Py_ssize_t low, high            # the bytes it lies in, from the first element on
     bint dense                      # in C order

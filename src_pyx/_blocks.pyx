@@ -101,9 +101,9 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
         f = panel % group_panels * g.panel
         lane = group * g.group_lanes + f
         origin = r.origin + group * g.group_ic * g.itemsize
-        panels = min(most_panels, block.last_panel - panel)
-        if panels > 1:      # of one group, and as wide as the first
-            panels = max(1, min(panels, (g.group_oc - f + g.kernels.lanes - 1) // g.panel))
+        # Several are of one group, and each of two vectors.
+        panels = max(1, min(most_panels, block.last_panel - panel,
+                            (g.group_oc - f + g.kernels.lanes - 1) // g.panel))
         line.n_filters = min(panels * g.panel, g.group_oc - f)
         line.w_step = g.products if g.algorithm == DOTS else panel_width(g, f)
         line.w = call.filters + lane * g.products * g.itemsize

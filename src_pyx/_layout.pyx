@@ -19,12 +19,11 @@ cdef int lay_out(Layout *layout, const Py_ssize_t *strides, bint distinct) noexc
 
     `distinct`: elements must not share memory.
     """
-    cdef Py_ssize_t natural[4]
     cdef Py_ssize_t n_bytes = layout.itemsize, extent
     cdef bint given = False
     cdef int i
     for i in range(3, -1, -1):
-        natural[i] = n_bytes
+        layout.natural[i] = n_bytes
         if layout.shape[i] > LARGEST_BYTES // n_bytes:
             return PYCNN_ERROR_OVERFLOW
         n_bytes *= layout.shape[i]
@@ -33,18 +32,18 @@ cdef int lay_out(Layout *layout, const Py_ssize_t *strides, bint distinct) noexc
     layout.low, layout.high = 0, layout.itemsize
     layout.dense = True
     for i in range(4):
-        layout.strides[i] = strides[i] if given else natural[i]
+        layout.strides[i] = strides[i] if given else layout.natural[i]
         if layout.strides[i] % layout.itemsize != 0:
             return PYCNN_ERROR_STRIDES
         if layout.shape[i] == 1:    # a stride that is never taken may be any number
-            layout.strides[i] = natural[i]
+            layout.strides[i] = layout.natural[i]
         extent = layout.strides[i]
         if not -LARGEST_BYTES // layout.shape[i] < extent < LARGEST_BYTES // layout.shape[i]:
             return PYCNN_ERROR_OVERFLOW
         extent *= layout.shape[i] - 1
         layout.low += min(extent, 0)
         layout.high += max(extent, 0)
-        layout.dense &= layout.strides[i] == natural[i]
+        layout.dense &= layout.strides[i] == layout.natural[i]
     return PYCNN_ERROR_STRIDES if distinct and not are_distinct(layout) else PYCNN_OK
 
 
@@ -103,9 +102,8 @@ cdef bint find_planes(const Layout *layout, Piece *piece) noexcept nogil:
     piece.kernels = kernels_of(PYCNN_f32 if layout.itemsize == 4 else PYCNN_f64)
     piece.n_bytes = 0
     piece.planes, piece.pixels = layout.shape[channel], layout.shape[pixel]
-    piece.plane_step, piece.pixel_step = layout.strides[channel] // layout.itemsize, 1
-    for i in range(pixel + 1, 4):
-        piece.pixel_step *= layout.shape[i]
+    piece.plane_step = layout.strides[channel] // layout.itemsize
+    piece.pixel_step = layout.natural[pixel] // layout.itemsize
     for i in range(4):
         piece.within[i] = i == pixel or i == channel
     while pixel > 0 and (layout.shape[pixel - 1] == 1
@@ -157,17 +155,12 @@ cdef inline void scatter_piece(const Piece *p, const char *dense, char *image) n
 
 cdef void copy_pieces(const Layout *layout, char *image, char *dense, bint gathers) noexcept nogil:
     cdef Piece piece
-    cdef Py_ssize_t natural[4]
     cdef Py_ssize_t index[4]
-    cdef Py_ssize_t n_bytes = layout.itemsize
     cdef int i
     memset(&piece, 0, sizeof(Piece))
     if not find_planes(layout, &piece):
         find_run(layout, &piece)
-    for i in range(3, -1, -1):
-        natural[i] = n_bytes
-        n_bytes *= layout.shape[i]
-        index[i] = 0
+    index[0] = index[1] = index[2] = index[3] = 0
     while True:
         if gathers:
             gather_piece(&piece, image, dense)
@@ -177,12 +170,12 @@ cdef void copy_pieces(const Layout *layout, char *image, char *dense, bint gathe
             if piece.within[i]:
                 continue
             image += layout.strides[i]
-            dense += natural[i]
+            dense += layout.natural[i]
             index[i] += 1
             if index[i] < layout.shape[i]:
                 break
             image -= layout.shape[i] * layout.strides[i]
-            dense -= layout.shape[i] * natural[i]
+            dense -= layout.shape[i] * layout.natural[i]
             index[i] = 0
         else:
             return

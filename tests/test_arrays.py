@@ -262,9 +262,8 @@ def test_views_of_any_order_are_copied_to_pixels_and_back(rng, code):
 def test_an_out_that_was_changed_since_it_was_checked_is_numpys(change):
     """Another thread may have done so; nothing is read or written outside."""
     result = np.arange(60, dtype=FLOAT).reshape(3, 4, 5)
-    mine, numpys = change(np.zeros((5, 3, 4), FLOAT).transpose(1, 2, 0)), None
+    mine, numpys = (change(np.zeros((5, 3, 4), FLOAT).transpose(1, 2, 0)) for _ in range(2))
     try:
-        numpys = change(np.zeros((5, 3, 4), FLOAT).transpose(1, 2, 0))
         numpys[...] = result
     except ValueError as error:
         with pytest.raises(ValueError, match=re.escape(str(error))):
