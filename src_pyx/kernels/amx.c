@@ -72,6 +72,7 @@ enum {
     CELL = 64,                 /* bytes of DEPTH bfloat16 numbers */
     TILE_BYTES = TILE * CELL,
     MOST_TILES = 4,            /* of a block */
+    MOST_PRODUCTS = 48,        /* from one store of a tile to the next */
     AHEAD = 2048,              /* bytes of the image to ask for in advance */
     BAND_BYTES = 1 << 20,      /* half of an L2 cache for the image ... */
     FILTER_BYTES = 512 << 10,  /* ... and a quarter for the filters it meets */
@@ -443,7 +444,11 @@ static void write_block(const job *j, const block *b)
 }
 
 /* Computes a block.  The block before it, *done, is written once the first products are under
- * way, so that the matrix unit does not wait for it. */
+ * way, so that the matrix unit does not wait for it.
+ *
+ * A store of a tile that comes 130 products or more after the one before it stops the unit for the
+ * time of 50, as measured, whatever it stores; one in between, of any tile and to anywhere, costs
+ * nothing.  So a tile of filters is stored now and then, where the sums will be. */
 INLINE void compute_block(const job *j, const char *packed, const char *band, const block *b,
                           block *done, const int parts, const int tiles)
 {
@@ -452,6 +457,8 @@ INLINE void compute_block(const job *j, const char *packed, const char *band, co
     const ptrdiff_t place_bytes = g->step_x * CELL, part_bytes = g->part_bytes;
     const ptrdiff_t tile_bytes = g->tile_places * place_bytes;
     const char *w = packed + b->panel * f->panel_bytes;
+    const int products = tiles * parts * (parts + 1) / 2;   /* of a step */
+    int since_store = 0;
 
 #define LOAD(i, p) _tile_loadd(4, x + (i) * tile_bytes + (p) * part_bytes, place_bytes);
 #define PRODUCT(i, part) _tile_dpbf16ps(i, 4, part);
@@ -495,6 +502,10 @@ INLINE void compute_block(const job *j, const char *packed, const char *band, co
                 TILE_PRODUCTS(1)
                 TILE_PRODUCTS(2)
                 TILE_PRODUCTS(3)
+                if ((since_store += products) > MOST_PRODUCTS) {
+                    _tile_stored(5, b->sums, CELL);
+                    since_store = 0;
+                }
                 if (done->tiles) {
                     write_block(j, done);
                     done->tiles = 0;
