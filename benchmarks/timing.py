@@ -51,7 +51,8 @@ def race(runs, seconds, pause=0.0, clock=time.perf_counter):
     """Time callables in turns and return the best time of each.
 
     Each turn is `WARMING` calls that warm the caches and then a block of calls of about a
-    millisecond; a block counts as its mean.  After five rounds only those within six times of the best go on.
+    millisecond; a block counts as its mean.  After five rounds only those within six times of the
+    best go on.
 
     Parameters
     ----------

@@ -93,6 +93,17 @@ def test_the_matrix_unit_takes_them(precision):
         assert layer.algorithm(precision) == ("amx" if HAS_MATRIX_UNIT else "direct")
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kernel", [5, 7, 11])
+def test_tiles_that_would_stay_half_empty_are_not_worth_six_products(precision, kernel):
+    """Rows of 15 products fill 15 of 32, of 21 more, and of 33 16.5 of each 32."""
+    x = np.empty((1, 40, 40, 3), np.float32)
+    filters = np.empty((64, kernel, kernel, 3), np.float32)
+    layer = Layer(x, filters, None, stride=(2, 2), padding=((0, 0), (0, 0)))
+    takes = HAS_MATRIX_UNIT and (kernel == 7 or precision != "highest")
+    assert layer.algorithm(precision) == ("amx" if takes else "direct")
+
+
 @given(layers(), st.sampled_from(PRECISIONS))
 def test_every_precision_keeps_its_bound(layer, precision):
     algorithm = layer.algorithm(precision)

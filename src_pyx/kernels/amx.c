@@ -18,7 +18,8 @@
  * load takes 8 from L1 and 20 from L2, hidden behind it.  So TDPBF16PS bounds a layer: 1024
  * floating-point operations a cycle, 170 for six products (455 GFLOP/s at 2.67 GHz), as long as a
  * block's A stays in L1 and B in L2; filters larger than L2 come at the speed of L3 (7x7x512 ->
- * 512: 14 MB).  The inner loop reaches 95 % of that.  Around it: the split, 20 cycles per cell,
+ * 512: 14 MB).  The inner loop reaches 95 % of that, a fifth less where the power that random numbers
+ * take lowers the clock, as tiles of zeros show.  Around it: the split, 20 cycles per cell,
  * and one 64-byte line written per pixel and panel, which L3's write speed bounds when the output
  * does not fit in L2 (1x1 layers with many filters).
  *
