@@ -11,9 +11,9 @@ from pycnn._geometry cimport Axis, Block, Call, Geometry
 # One row of a wide image may take more; then its columns are cut.
 cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
-# Products of a window that six products of tiles must hold, of 32 at most, to be worth their time:
-# an RGB image and 5 x 5 or 11 x 11 filters, 15 and 16.5, are slower here than summed directly.
-cdef Py_ssize_t LEAST_PRODUCTS = 17
+# Of the 32 products that a tile holds, how many must be a window's for six products of tiles to
+# pay: an RGB image and 5 x 5 or 11 x 11 filters, with 15 and 16.5, are faster summed directly.
+cdef double LEAST_PRODUCTS = 17
 
 
 cdef inline bint pads_within_window(const Axis *axis) noexcept nogil:
@@ -37,7 +37,7 @@ cdef bint amx_plan(Geometry *g, int parts) noexcept nogil:
     if not amx_kernels().plan_filters(&g.amx_filters):
         return False
     tiles = g.amx_filters.planes * g.amx_filters.kh * g.amx_filters.taps_x
-    if 6 * g.products < LEAST_PRODUCTS * tiles * (parts * (parts + 1) // 2):
+    if g.products < LEAST_PRODUCTS * tiles * (parts * (parts + 1) / 12.0):
         return False
     g.amx_image.height, g.amx_image.width = g.y.size, g.x.size
     g.amx_image.out_height, g.amx_image.out_width = g.y.out, g.x.out

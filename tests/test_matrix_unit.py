@@ -96,7 +96,7 @@ def test_the_matrix_unit_takes_them(precision):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kernel", [5, 7, 11])
 def test_tiles_that_would_stay_half_empty_are_not_worth_six_products(precision, kernel):
-    """Rows of 15 products fill 15 of 32, of 21 more, and of 33 16.5 of each 32."""
+    """Filter rows of 15, 21 and 33 products: one tile each, and of the last two, half filled."""
     x = np.empty((1, 40, 40, 3), np.float32)
     filters = np.empty((64, kernel, kernel, 3), np.float32)
     layer = Layer(x, filters, None, stride=(2, 2), padding=((0, 0), (0, 0)))

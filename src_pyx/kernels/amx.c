@@ -18,10 +18,10 @@
  * load takes 8 from L1 and 20 from L2, hidden behind it.  So TDPBF16PS bounds a layer: 1024
  * floating-point operations a cycle, 170 for six products (455 GFLOP/s at 2.67 GHz), as long as a
  * block's A stays in L1 and B in L2; filters larger than L2 come at the speed of L3 (7x7x512 ->
- * 512: 14 MB).  The inner loop reaches 95 % of that, a fifth less where the power that random numbers
- * take lowers the clock, as tiles of zeros show.  Around it: the split, 20 cycles per cell,
- * and one 64-byte line written per pixel and panel, which L3's write speed bounds when the output
- * does not fit in L2 (1x1 layers with many filters).
+ * 512: 14 MB).  The inner loop reaches 95 % of that; random numbers take more power than zeros do,
+ * and on one CPU a fifth more time.  Around it: the split, 20 cycles per cell, and one 64-byte line
+ * written per pixel and panel, which L3's write speed bounds when the output does not fit in L2 (1x1
+ * layers with many filters).
  *
  * Band.  A window's products must lie 32 to a 64-byte line, and lines of neighbouring pixels at
  * a constant distance.  A band holds cells of 32 bfloat16 numbers, [plane][part][row][column]:
@@ -73,7 +73,7 @@ enum {
     CELL = 64,                 /* bytes of DEPTH bfloat16 numbers */
     TILE_BYTES = TILE * CELL,
     MOST_TILES = 4,            /* of a block */
-    MOST_PRODUCTS = 48,        /* from one store of a tile to the next */
+    MANY_PRODUCTS = 48,        /* after more of them a tile is stored */
     AHEAD = 2048,              /* bytes of the image to ask for in advance */
     BAND_BYTES = 1 << 20,      /* half of an L2 cache for the image ... */
     FILTER_BYTES = 512 << 10,  /* ... and a quarter for the filters it meets */
@@ -503,7 +503,7 @@ INLINE void compute_block(const job *j, const char *packed, const char *band, co
                 TILE_PRODUCTS(1)
                 TILE_PRODUCTS(2)
                 TILE_PRODUCTS(3)
-                if ((since_store += products) > MOST_PRODUCTS) {
+                if ((since_store += products) > MANY_PRODUCTS) {
                     _tile_stored(5, b->sums, CELL);
                     since_store = 0;
                 }
