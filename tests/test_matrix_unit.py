@@ -94,13 +94,21 @@ def test_the_matrix_unit_takes_them(precision):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("kernel", [5, 7, 11])
-def test_tiles_that_would_stay_half_empty_are_not_worth_six_products(precision, kernel):
-    """Filter rows of 15, 21 and 33 products: one tile each, and of the last two, half filled."""
-    x = np.empty((1, 40, 40, 3), np.float32)
-    filters = np.empty((64, kernel, kernel, 3), np.float32)
+@pytest.mark.parametrize(
+    ("kernel", "channels", "worth_it"),
+    [
+        (5, 3, ["high", "medium"]),
+        (7, 3, PRECISIONS),
+        (11, 3, ["high", "medium"]),
+        (8, 1, ["medium"]),
+    ],
+)
+def test_tiles_that_would_stay_half_empty_are_not_taken(precision, kernel, channels, worth_it):
+    """Filter rows of 15, 21 and 8 products in a tile of 32, and of 33 in two."""
+    x = np.empty((1, 40, 40, channels), np.float32)
+    filters = np.empty((64, kernel, kernel, channels), np.float32)
     layer = Layer(x, filters, None, stride=(2, 2), padding=((0, 0), (0, 0)))
-    takes = HAS_MATRIX_UNIT and (kernel == 7 or precision != "highest")
+    takes = HAS_MATRIX_UNIT and precision in worth_it
     assert layer.algorithm(precision) == ("amx" if takes else "direct")
 
 
