@@ -11,10 +11,6 @@ from pycnn._geometry cimport Axis, Block, Call, Geometry
 # One row of a wide image may take more; then its columns are cut.
 cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
-# Of the 32 products that a tile holds, how many must be a window's for six products of tiles to
-# pay, and for fewer parts fewer. An RGB image and 64 filters of 5 x 5 or 11 x 11, with 15 and 16.5,
-# are faster summed directly; for some hundred filters there is little in it.
-cdef double LEAST_PRODUCTS = 17
 
 
 cdef inline bint pads_within_window(const Axis *axis) noexcept nogil:
@@ -24,8 +20,7 @@ cdef inline bint pads_within_window(const Axis *axis) noexcept nogil:
 
 
 cdef bint amx_plan(Geometry *g, int parts) noexcept nogil:
-    """Plans a float32 convolution in so many bfloat16 parts; False when it is to be direct."""
-    cdef Py_ssize_t tiles
+    """Plans a float32 convolution in so many bfloat16 parts; False when it must be direct."""
     if amx_kernels() is NULL or g.itemsize != 4 or g.groups != 1 or g.ic == 0:
         return False
     if g.y.dilation != 1 or g.x.dilation != 1 or not (
@@ -36,9 +31,6 @@ cdef bint amx_plan(Geometry *g, int parts) noexcept nogil:
     g.amx_filters.channels = g.ic
     g.amx_filters.parts = parts
     if not amx_kernels().plan_filters(&g.amx_filters):
-        return False
-    tiles = g.amx_filters.planes * g.amx_filters.kh * g.amx_filters.taps_x
-    if g.products < LEAST_PRODUCTS * tiles * (parts * (parts + 1) / 12.0):
         return False
     g.amx_image.height, g.amx_image.width = g.y.size, g.x.size
     g.amx_image.out_height, g.amx_image.out_width = g.y.out, g.x.out

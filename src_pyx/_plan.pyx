@@ -20,6 +20,10 @@ from pycnn._winograd cimport winograd_pack, winograd_packed_bytes, winograd_plan
 cdef Py_ssize_t AMX_FILTERS = 16
 cdef Py_ssize_t AMX_PRODUCTS = 64
 cdef Py_ssize_t AMX_USES = 64
+# Of the 32 products that a tile holds, how many must be a window's for six products of tiles to
+# pay, and for fewer parts fewer. An RGB image and 64 filters of 5 x 5 or 11 x 11, with 15 and 16.5,
+# are faster summed directly; for some hundred filters there is little in it.
+cdef double AMX_TILE_PRODUCTS = 17
 
 
 # ---- geometry -----------------------------------------------------------------------------------
@@ -79,7 +83,8 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
     elif g.groups == 1 and g.x.out >= lanes and planes_fit(g):
         g.algorithm = PLANES
     elif (parts and g.oc >= AMX_FILTERS and g.products >= AMX_PRODUCTS
-          and g.y.kernel * g.x.kernel * g.oc >= AMX_USES and amx_plan(g, parts)):
+          and g.y.kernel * g.x.kernel * g.oc >= AMX_USES and amx_plan(g, parts)
+          and g.products >= AMX_TILE_PRODUCTS * g.amx_filters.tiles * tile_products(parts) / 6):
         g.algorithm = AMX
         g.group_lanes = (g.oc + 15) & ~15
     elif 0 < parts < 3 and winograd_plan(g):
@@ -90,6 +95,11 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
         g.panel = dots_panel(g.group_oc)
     g.panels = (g.amx_filters.panels if g.algorithm == AMX
                 else g.groups * ceil_div(g.group_oc, g.panel))
+
+
+cdef inline int tile_products(int parts) noexcept nogil:
+    """Of bfloat16 parts, that stand for one product of float32."""
+    return parts * (parts + 1) // 2
 
 
 cdef bint dots_fit(const pycnn_kernels *kernels, Py_ssize_t channels, double products,

@@ -20,8 +20,8 @@
  * block's A stays in L1 and B in L2; filters larger than L2 come at the speed of L3 (7x7x512 ->
  * 512: 14 MB).  The inner loop reaches 95 % of that; random numbers take more power than zeros do,
  * and on one CPU a fifth more time.  Around it: the split, 20 cycles per cell, and one 64-byte line
- * written per pixel and panel, which L3's write speed bounds when the output does not fit in L2 (1x1
- * layers with many filters).
+ * written per pixel and panel, which L3's write speed bounds when the output does not fit in L2
+ * (1x1 layers with many filters).
  *
  * Band.  A window's products must lie 32 to a 64-byte line, and lines of neighbouring pixels at
  * a constant distance.  A band holds cells of 32 bfloat16 numbers, [plane][part][row][column]:
@@ -202,12 +202,13 @@ static int plan_filters(pycnn_amx_filters *f)
     f->taps_x = f->channels % DEPTH == 0 ? f->kw : 1;
     f->run = f->kw / f->taps_x * f->channels;
     f->planes = ceil_div(f->run, DEPTH);
-    const ptrdiff_t tiles = f->planes * f->kh * f->taps_x;
+    f->tiles = f->planes * f->kh * f->taps_x;
     const ptrdiff_t chain = least(DEPTH, f->run + 1) / 2;
     f->panels = ceil_div(f->n_filters, TILE);
-    f->panel_bytes = tiles * f->parts * TILE_BYTES;
+    f->panel_bytes = f->tiles * f->parts * TILE_BYTES;
     f->packed_bytes = f->panels * f->panel_bytes;
-    return f->parts < 3 || 64 * (chain + 6 * tiles + 8) + 1 + 6 + 12 * tiles <= 64 * (products + 2);
+    return f->parts < 3 ||
+           64 * (chain + 6 * f->tiles + 8) + 1 + 6 + 12 * f->tiles <= 64 * (products + 2);
 }
 
 /* Transposes 16 x 16 pairs of bfloat16 numbers: swaps blocks of 8, 4, 2 and 1. */

@@ -29,6 +29,7 @@ typedef struct {
     ptrdiff_t run;           /* products per tap: channels, or kw * channels */
     ptrdiff_t taps_x;        /* taps per filter row: kw, or 1 */
     ptrdiff_t planes;        /* of 32 products, that hold one run */
+    ptrdiff_t tiles;         /* of 32 products, that hold a window */
     ptrdiff_t panels;        /* of 16 filters */
     ptrdiff_t panel_bytes;
     ptrdiff_t packed_bytes;  /* what pack writes; align it to 64 */
