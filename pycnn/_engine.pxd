@@ -6,12 +6,12 @@ cdef extern from "amx.h" nogil:
     ctypedef struct pycnn_amx_filters:
         Py_ssize_t n_filters, kh, kw, channels
         int parts
-        Py_ssize_t tiles, panels, packed_bytes
+        Py_ssize_t planes, tiles, panels, panel_bytes, packed_bytes
 
     ctypedef struct pycnn_amx_image:
         Py_ssize_t height, width, out_height, out_width
         Py_ssize_t stride_y, stride_x, pad_top, pad_left
-        Py_ssize_t rows, band_bytes
+        Py_ssize_t rows, columns, row_places, band_bytes
 
     ctypedef struct pycnn_amx_result:
         float *out

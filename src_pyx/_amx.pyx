@@ -5,12 +5,18 @@ hold (NaN, infinity, the very large and the very small) are found while the imag
 reported: the caller computes such an image with the direct algorithm.
 """
 
-from pycnn._engine cimport amx_kernels, pycnn_amx_image, pycnn_amx_result
-from pycnn._geometry cimport Axis, Block, Call, Geometry
+from pycnn._engine cimport amx_kernels, pycnn_amx_filters, pycnn_amx_image, pycnn_amx_result
+from pycnn._geometry cimport Axis, Block, Call, Geometry, ceil_div
 
 # One row of a wide image may take more; then its columns are cut.
 cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
+
+cdef Py_ssize_t TILE = 16
+cdef Py_ssize_t CELL_BYTES = 64
+cdef Py_ssize_t PRODUCT_CYCLES = 16
+# Both of a band that is split and of filters that are read.
+cdef Py_ssize_t BYTES_PER_CYCLE = 10
 
 
 cdef inline bint pads_within_window(const Axis *axis) noexcept nogil:
@@ -50,6 +56,20 @@ cdef pycnn_amx_image band_of(const Geometry *g, Py_ssize_t columns) noexcept nog
         if band.band_bytes <= BAND_BYTES or band.out_width <= COLUMNS:
             return band
         band.out_width = (band.out_width + 1) // 2
+
+
+cdef double amx_cycles(const Geometry *g, Py_ssize_t rows, Py_ssize_t panels) noexcept nogil:
+    """What a thread takes for so many output rows and panels of filters, about."""
+    cdef const pycnn_amx_filters *f = &g.amx_filters
+    cdef const pycnn_amx_image *band = &g.amx_image
+    cdef Py_ssize_t places = rows * band.row_places
+    cdef Py_ssize_t bands = ceil_div(rows, band.rows)
+    cdef Py_ssize_t cells = ((rows - bands) * min(f.kh, band.stride_y) + bands * f.kh
+                             ) * band.columns * f.planes
+    return (<double> ceil_div(places, TILE) * panels * f.tiles * tile_products(f.parts)
+            * PRODUCT_CYCLES
+            + (<double> cells * f.parts * CELL_BYTES
+               + bands * panels * f.panel_bytes) / BYTES_PER_CYCLE)
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:

@@ -1,11 +1,15 @@
 """One call: scratch, tasks for the threads, and images handed back to the direct algorithm."""
 
 from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.math cimport INFINITY
 from libc.string cimport memchr, memset
 
+from pycnn._amx cimport amx_cycles
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
-from pycnn._geometry cimport AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, hands_back
+from pycnn._geometry cimport (
+    AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, ceil_div, hands_back,
+)
 from pycnn._plan cimport (
     Weights, direct_weights, free_geometry, plan_geometry, planned_directly,
 )
@@ -139,7 +143,8 @@ cdef int plan_convolution(Convolution *c, int type, int parts) noexcept nogil:
         return outcome
     c.plan.geometry = g
     c.plan.result_bytes = g.y.out * g.x.out * g.oc * g.itemsize
-    c.plan.divide = divide_tiles if g.algorithm == WINOGRAD else divide
+    c.plan.divide = (divide_matrix if g.algorithm == AMX else
+                     divide_tiles if g.algorithm == WINOGRAD else divide)
     c.plan.task = conv_task
     c.plan.threads = 0
     c.plan.direct = NULL
@@ -160,8 +165,6 @@ cdef Py_ssize_t band_rows(const Geometry *g) noexcept nogil:
     """Output rows that fit BAND_BYTES with their input, which each filter panel meets again."""
     cdef Py_ssize_t in_row = g.x.size * g.ic * g.itemsize, out_row = g.x.out * g.oc * g.itemsize
     cdef Py_ssize_t above = (g.y.kernel - 1) * g.y.dilation
-    if g.algorithm == AMX:
-        return min(g.y.out, g.amx_image.rows)
     if above >= BAND_BYTES // max(in_row, 1):
         return min(g.y.out, 4)
     return max(1, min(g.y.out, (BAND_BYTES - above * in_row)
@@ -192,10 +195,8 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     cdef const Geometry *g = plan.geometry
     cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
     cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
-    # Some tasks a thread even out the load. The matrix unit splits a band anew for every chunk of
-    # panels.
+    # Some tasks a thread even out the load.
     cdef Py_ssize_t wanted = 4 * workers if workers > 1 else 1
-    cdef Py_ssize_t wanted_chunks = workers if g.algorithm == AMX else wanted
     job.rows = band_rows(g)
     job.panels = g.panels
     count_tasks(g, job)
@@ -204,11 +205,42 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     while job.rows > 4 and job.tasks < wanted:
         job.rows = (job.rows + 1) // 2
         count_tasks(g, job)
-    if g.algorithm == DIRECT or g.algorithm == DOTS or g.algorithm == AMX:
-        split_panels(g, job, wanted_chunks)
+    if g.algorithm == DIRECT or g.algorithm == DOTS:
+        split_panels(g, job, wanted)
     job.marks, job.mark_sets = job.bands * job.panel_chunks, 1
     job.workers = workers
     job.scratch_bytes = conv_scratch_bytes(g, g.x.out)
+
+
+cdef void divide_matrix(const Plan *plan, Job *job) noexcept nogil:
+    """`divide` for the matrix unit, which splits a task's rows and reads its filters anew.
+
+    Of the cuts that give each thread a task or two, those that take the least time; images of many
+    bands are cut into four a thread at least, to even out the load.
+    """
+    cdef const Geometry *g = plan.geometry
+    cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
+    cdef double cycles, least = INFINITY
+    cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
+    cdef Py_ssize_t bands = ceil_div(g.y.out, g.amx_image.rows), chunks, turns
+    cdef Job cut
+    job.rows, job.panels = g.y.out, g.panels
+    job.workers = workers
+    job.scratch_bytes = conv_scratch_bytes(g, g.x.out)
+    job.mark_sets = 1
+    count_tasks(g, job)
+    if workers > 1:
+        cut = job[0]
+        bands = 4 * workers if bands >= 4 * workers else 1
+        for bands in range(bands, min(g.y.out, bands + 2 * workers) + 1):
+            for turns in range(1, 3):
+                chunks = min(ceil_div(turns * workers, job.images * bands), g.panels)
+                cut.rows, cut.panels = ceil_div(g.y.out, bands), ceil_div(g.panels, chunks)
+                count_tasks(g, &cut)
+                cycles = ceil_div(cut.tasks, workers) * amx_cycles(g, cut.rows, cut.panels)
+                if cycles < least:
+                    least, job[0] = cycles, cut
+    job.marks = job.bands * job.panel_chunks
 
 
 cdef void divide_tiles(const Plan *plan, Job *job) noexcept nogil:

@@ -3,7 +3,7 @@
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from pycnn._amx cimport amx_plan
+from pycnn._amx cimport amx_plan, tile_products
 from pycnn._axis cimport cut
 from pycnn._engine cimport (
     DONE, DOTS_FILTERS, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, amx_kernels, kernels_of,
@@ -95,11 +95,6 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
         g.panel = dots_panel(g.group_oc)
     g.panels = (g.amx_filters.panels if g.algorithm == AMX
                 else g.groups * ceil_div(g.group_oc, g.panel))
-
-
-cdef inline int tile_products(int parts) noexcept nogil:
-    """Of bfloat16 parts, that stand for one product of float32."""
-    return parts * (parts + 1) // 2
 
 
 cdef bint dots_fit(const pycnn_kernels *kernels, Py_ssize_t channels, double products,

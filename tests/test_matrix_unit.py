@@ -211,6 +211,7 @@ def test_a_network_has_the_bits_of_its_layers(rng, precision, odd):
         ((7, 2500, 24), (3, 5), 33, (2, 2)),
         ((60, 61, 96), (3, 3), 100, (1, 1)),  # bands of rows, groups of panels
         ((35, 36, 160), (5, 5), 70, (2, 3)),
+        ((2, 9, 10, 200), (3, 3), 150, (1, 1)),  # filters that are larger than the images
     ],
 )
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -223,7 +224,7 @@ def test_large_layers_are_cut_without_a_trace(rng, shape, kernel, n_filters, str
     if kernel == (3, 3) and not HAS_MATRIX_UNIT:
         precision = "highest"
     expected = reference.conv2d(x, filters, **kwargs)
-    for n in (1, 2, 3):
+    for n in (1, 2, 3, 7):
         with config.threads(n):
             actual = pycnn.conv2d(x, filters, **kwargs, precision=precision)
             np.testing.assert_array_equal(actual, expected)
