@@ -21,6 +21,8 @@ from pycnn._geometry cimport (
 from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
+# Sums of at most so many products go to two panels at once: storing them counts.
+cdef Py_ssize_t PAIR_PRODUCTS = 256
 # Rows that are copied together stay in or near a second-level cache; longer ones are read in place.
 cdef Py_ssize_t RING_BYTES = 512 * 1024
 # Room to place them.
@@ -94,7 +96,7 @@ cdef void direct_rectangle(const Geometry *g, const Call *call, const Block *blo
         line.n_pixels, line.x_step, line.out_step = height, r.y_step, out_row_step
         n_lines, step, out_step = breadth, r.x_step, g.oc
     if g.algorithm != DOTS:
-        most_panels = max(1, DIRECT_PANELS // line.n_pixels)
+        most_panels = max(2 if g.products <= PAIR_PRODUCTS else 1, DIRECT_PANELS // line.n_pixels)
         line.panel_step = g.panel * g.products
     while panel < block.last_panel:
         group = panel // group_panels

@@ -173,77 +173,82 @@ static NAME(direct_function) *const NAME(direct_functions)[2][TILE_PIXELS] = {
 #undef TILE
 };
 
-/* A line of one to three pixels.  A sum can take the next product when the last one is added, after
- * the time of eight multiply-adds, and one panel has fewer sums: so a tile takes several panels. */
+/* `tiles` of `pixels` x `panels` x two vectors behind each other.  Several panels for lines of up to
+ * three pixels: a sum can take the next product when the last one is added, after the time of eight
+ * multiply-adds, and one panel has fewer sums.  Two panels for sums of few products, where it counts
+ * how outputs are stored: the longer the piece of a pixel, the sooner the caches take it. */
 static inline __attribute__((always_inline)) void
-NAME(direct_panels)(const pycnn_line *line, const int pixels, const int panels)
+NAME(direct_panels)(const pycnn_line *line, const T *x, T *out, ptrdiff_t tiles, const int pixels,
+                    const int panels)
 {
     const ptrdiff_t x_step = line->x_step, w_step = line->w_step, panel_step = line->panel_step;
-    VECTOR sum[DIRECT_PANELS][2], y[DIRECT_PANELS][2];
-    UNROLL for (int i = 0; i < pixels * panels; i++)
-        sum[i][0] = sum[i][1] = (VECTOR){0};
-    for (ptrdiff_t t = 0; t < line->n_taps; t++) {
-        const T *x = (const T *)line->x + line->taps[t].x;
-        /* Two panels' steps from a pointer are within reach. */
-        const T *w[2] = {(const T *)line->w + line->taps[t].w * w_step};
-        w[1] = w[0] + 3 * panel_step;
-        OPAQUE(w[1]);
-        for (ptrdiff_t k = 0; k < line->run; k++, x++, w[0] += w_step, w[1] += w_step)
-            UNROLL for (int i = 0; i < panels; i++)
-                UNROLL for (int v = 0; v < 2; v++) {
-                    VECTOR filter = LOAD(w[i / 3] + i % 3 * panel_step + v * LANES);
-                    if (pixels > 1)
-                        IN_REGISTER(filter);
-                    UNROLL for (int p = 0; p < pixels; p++)
-                        sum[i * pixels + p][v] += x[p * x_step] * filter;
-                }
-    }
-    /* What a loop that is not unrolled takes lies in memory: not the sums themselves. */
-    UNROLL for (int i = 0; i < pixels * panels; i++)
-        UNROLL for (int v = 0; v < 2; v++)
-            y[i][v] = sum[i][v];
-    pycnn_line panel = *line;
+    const ptrdiff_t tile_x = pixels * x_step, tile_out = pixels * line->out_step;
+    pycnn_line panel[DIRECT_PANELS];
     for (int i = 0; i < panels; i++) {
-        panel.n_filters = line->n_filters - i * 2 * LANES;
-        panel.n_filters = panel.n_filters < 2 * LANES ? panel.n_filters : 2 * LANES;
-        panel.bias = (const T *)line->bias + i * 2 * LANES;
-        NAME(direct_store)(&panel, y + i * pixels, (T *)line->out + i * 2 * LANES, pixels, 2);
+        panel[i] = *line;
+        panel[i].n_filters = line->n_filters - i * 2 * LANES;
+        panel[i].n_filters = panel[i].n_filters < 2 * LANES ? panel[i].n_filters : 2 * LANES;
+        panel[i].bias = (const T *)line->bias + i * 2 * LANES;
+    }
+    for (; tiles > 0; tiles--, x += tile_x, out += tile_out) {
+        VECTOR sum[2 * PANELS_PIXELS][2];
+        UNROLL for (int i = 0; i < pixels * panels; i++)
+            sum[i][0] = sum[i][1] = (VECTOR){0};
+        for (ptrdiff_t t = 0; t < line->n_taps; t++) {
+            const T *xt[2] = {x + line->taps[t].x};
+            xt[1] = xt[0] + (pixels > 5 ? 5 * x_step : 0);
+            OPAQUE(xt[1]);
+            /* Two panels' steps from a pointer are within reach. */
+            const T *w[2] = {(const T *)line->w + line->taps[t].w * w_step};
+            w[1] = w[0] + 3 * panel_step;
+            OPAQUE(w[1]);
+            for (ptrdiff_t k = 0; k < line->run; k++, w[0] += w_step, w[1] += w_step)
+                UNROLL for (int i = 0; i < panels; i++)
+                    UNROLL for (int v = 0; v < 2; v++) {
+                        VECTOR filter = LOAD(w[i / 3] + i % 3 * panel_step + v * LANES);
+                        if (pixels > 1)
+                            IN_REGISTER(filter);
+                        UNROLL for (int p = 0; p < pixels; p++)
+                            sum[i * pixels + p][v] += xt[p / 5][p % 5 * x_step + k] * filter;
+                    }
+        }
+        UNROLL for (int i = 0; i < panels; i++)
+            NAME(direct_store)(&panel[i], sum + i * pixels, out + i * 2 * LANES, pixels, 2);
     }
 }
 
-#define PANELS_TILES(TILE)                                                                         \
-    TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6) TILE(2, 2) TILE(2, 3) TILE(3, 2)
 #define TILE(pixels, panels)                                                                       \
     static __attribute__((noinline)) void NAME(direct_panels_##pixels##x##panels)(                 \
-        const pycnn_line *line)                                                                    \
+        const pycnn_line *line, const T *x, T *out, ptrdiff_t tiles)                               \
     {                                                                                              \
-        NAME(direct_panels)(line, pixels, panels);                                                 \
+        NAME(direct_panels)(line, x, out, tiles, pixels, panels);                                  \
     }
-PANELS_TILES(TILE)
+DIRECT_PANELS_TILES(TILE)
 #undef TILE
 
-/* [pixels - 1][panels - 1] */
-static void (*const NAME(direct_panels_functions)[3][DIRECT_PANELS])(const pycnn_line *) = {
-#define TILE(pixels, panels) [pixels - 1][panels - 1] = NAME(direct_panels_##pixels##x##panels),
-    PANELS_TILES(TILE)
+/* [panels - 2][pixels - 1] */
+static NAME(direct_function) *const
+NAME(direct_panels_functions)[DIRECT_PANELS - 1][PANELS_PIXELS] = {
+#define TILE(pixels, panels) [panels - 2][pixels - 1] = NAME(direct_panels_##pixels##x##panels),
+    DIRECT_PANELS_TILES(TILE)
 #undef TILE
 };
-#undef PANELS_TILES
 
 /* Tiles of almost equal height: fifteen pixels are 8 + 7, not 14 and a slow 1. */
 static void NAME(direct)(const pycnn_line *line)
 {
-    if (line->n_filters > 2 * LANES) {
-        NAME(direct_panels_functions)[line->n_pixels - 1][(line->n_filters - 1) / (2 * LANES)](line);
-        return;
-    }
     const T *x = line->x;
     T *out = line->out;
+    const int panels = (int)((line->n_filters - 1) / (2 * LANES)) + 1;
     const int vectors = line->n_filters <= LANES ? 1 : 2;
-    NAME(direct_function) *const *functions = NAME(direct_functions)[vectors - 1];
     /* Pixels a multiple of 4 KiB apart share the eight or twelve ways of one set of the L1 cache. */
     const int aliased = line->x_step * (ptrdiff_t)sizeof(T) % 4096 == 0;
-    const ptrdiff_t most = TILE_PIXELS > 7 && aliased ? 7 : TILE_PIXELS;
+    NAME(direct_function) *const *functions = NAME(direct_functions)[vectors - 1];
+    ptrdiff_t most = TILE_PIXELS > 7 && aliased ? 7 : TILE_PIXELS;
+    if (panels > 1) {
+        functions = NAME(direct_panels_functions)[panels - 2];
+        most = panels == 2 ? PANELS_PIXELS : DIRECT_PANELS / panels;
+    }
     const ptrdiff_t tiles = (line->n_pixels - 1) / most + 1;
     const ptrdiff_t high = line->n_pixels / tiles, higher = line->n_pixels % tiles;
     const ptrdiff_t first = higher * (high + 1);    /* pixels of the tiles that have one more */

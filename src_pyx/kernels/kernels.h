@@ -150,8 +150,8 @@ typedef struct {
 
     /* Convolution, float types only; the equations are in convolution.inc.h. */
     void (*copy_bias)(const void *bias, ptrdiff_t n, void *out);    /* without -0 */
-    void (*direct)(const pycnn_line *);     /* a panel of 1 or 2 vectors; for up to three pixels also
-                                             * DIRECT_PANELS / n_pixels of 2 */
+    void (*direct)(const pycnn_line *);     /* a panel of 1 or 2 vectors, or two panels of 2; for up
+                                             * to three pixels also DIRECT_PANELS / n_pixels of 2 */
 
     /* Vectors through a matrix of n_filters columns, float types only; multiply.inc.h. */
     void (*multiply)(const pycnn_line *);       /* one */

@@ -13,7 +13,7 @@
 #define NAME(x) PASTE(x, SUFFIX)
 
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
- * vectors of filters; depthwise: pixels in each of two rows; planes: rows x filters x vectors, the
+ * vectors of filters, pixels beside two panels of them, and pixels x panels; depthwise: pixels in each of two rows; planes: rows x filters x vectors, the
  * widest for each number of filters. */
 #define TILES_2(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2)
 #define TILES_3(TILE, rows, filters) TILES_2(TILE, rows, filters) TILE(rows, filters, 3)
@@ -22,8 +22,13 @@
     TILES_4(TILE, rows, filters) TILE(rows, filters, 5) TILE(rows, filters, 6)
 #define TILES_8(TILE, rows, filters)                                                               \
     TILES_6(TILE, rows, filters) TILE(rows, filters, 7) TILE(rows, filters, 8)
+#define DIRECT_PANELS_TILES_3(TILE)                                                                \
+    TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6) TILE(2, 2) TILE(2, 3) TILE(3, 2)
 #if REGISTERS == 32
 #define TILE_PIXELS 14
+#define PANELS_PIXELS 6
+#define DIRECT_PANELS_TILES(TILE)                                                                  \
+    DIRECT_PANELS_TILES_3(TILE) TILE(4, 2) TILE(5, 2) TILE(6, 2)
 #define DEPTHWISE_PIXELS 7
 #define PLANES_VECTORS 8
 #define PLANES_MOST_ROWS {4, 2, 1, 1}
@@ -35,6 +40,8 @@
 #define PLANES_POOL_TILES(TILE) TILES_8(TILE, 2, 1) TILES_6(TILE, 2, 2) TILES_4(TILE, 2, 3)
 #else
 #define TILE_PIXELS 6
+#define PANELS_PIXELS 3
+#define DIRECT_PANELS_TILES DIRECT_PANELS_TILES_3
 #define DEPTHWISE_PIXELS 4
 #define PLANES_VECTORS 6
 #define PLANES_MOST_ROWS {2, 1, 1, 1}

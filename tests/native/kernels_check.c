@@ -310,8 +310,8 @@ static void check_lines(const pycnn_level *level, int type)
             for (int t = 0; t < 10; t++)
                 taps[t] = (pycnn_tap){t * 41, t * line.run};
             check(kernels, 'd', line, level->name);
-            if (pixels < 4 && filters > lanes)
-                for (ptrdiff_t panels = 2; panels <= DIRECT_PANELS / pixels; panels++) {
+            if (filters > lanes)
+                for (ptrdiff_t panels = 2; panels == 2 || panels <= DIRECT_PANELS / pixels; panels++) {
                     pycnn_line several = line;
                     several.n_filters += (panels - 1) * 2 * lanes;
                     several.out_step = several.n_filters + panels % 2;
