@@ -6,7 +6,7 @@ cdef extern from "amx.h" nogil:
     ctypedef struct pycnn_amx_filters:
         Py_ssize_t n_filters, kh, kw, channels
         int parts
-        Py_ssize_t planes, tiles, panels, panel_bytes, packed_bytes
+        Py_ssize_t taps_y, tiles, panels, panel_bytes, packed_bytes
 
     ctypedef struct pycnn_amx_image:
         Py_ssize_t height, width, out_height, out_width

@@ -13,10 +13,18 @@ cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
 
 cdef Py_ssize_t TILE = 16
-cdef Py_ssize_t CELL_BYTES = 64
-cdef Py_ssize_t PRODUCT_CYCLES = 16
-# Both of a band that is split and of filters that are read.
-cdef Py_ssize_t BYTES_PER_CYCLE = 10
+# As measured: to begin and end a band; to write a tile; a product of tiles, and one of whole windows,
+# whose lines are not aligned; to copy a pixel's channels, or 16 of them. Then, in a cycle, the bytes
+# of a band that are split, or of filters that come from behind the L2 cache, which keeps some; and
+# the products of a direct sum in the time of one.
+cdef double BAND_CYCLES = 1000
+cdef double WRITING_CYCLES = 60
+cdef double PRODUCT_CYCLES = 16.5
+cdef double WHOLE_PRODUCT_CYCLES = 18.5
+cdef double PIECE_CYCLES = 3.2
+cdef double BYTES_PER_CYCLE = 10
+cdef double KEPT_BYTES = 1024 * 1024
+cdef double DIRECT_PRODUCTS = 36
 
 
 cdef inline bint pads_within_window(const Axis *axis) noexcept nogil:
@@ -58,18 +66,38 @@ cdef pycnn_amx_image band_of(const Geometry *g, Py_ssize_t columns) noexcept nog
         band.out_width = (band.out_width + 1) // 2
 
 
+cdef inline int tile_products(int parts) noexcept nogil:
+    """Of bfloat16 parts, that stand for one product of float32."""
+    return parts * (parts + 1) // 2
+
+
+cdef double reading_cycles(double filter_bytes) noexcept nogil:
+    return max(0, filter_bytes - KEPT_BYTES) / BYTES_PER_CYCLE
+
+
 cdef double amx_cycles(const Geometry *g, Py_ssize_t rows, Py_ssize_t panels) noexcept nogil:
     """What a thread takes for so many output rows and panels of filters, about."""
     cdef const pycnn_amx_filters *f = &g.amx_filters
     cdef const pycnn_amx_image *band = &g.amx_image
-    cdef Py_ssize_t places = rows * band.row_places
-    cdef Py_ssize_t bands = ceil_div(rows, band.rows)
-    cdef Py_ssize_t cells = ((rows - bands) * min(f.kh, band.stride_y) + bands * f.kh
-                             ) * band.columns * f.planes
-    return (<double> ceil_div(places, TILE) * panels * f.tiles * tile_products(f.parts)
-            * PRODUCT_CYCLES
-            + (<double> cells * f.parts * CELL_BYTES
-               + bands * panels * f.panel_bytes) / BYTES_PER_CYCLE)
+    cdef bint whole = f.taps_y < f.kh       # windows, which are gathered before they are split
+    cdef Py_ssize_t bands = ceil_div(rows, band.rows), step = min(f.taps_y, band.stride_y)
+    # Of the image, that are split; a band of output rows has so many.
+    cdef double image_rows = <double> (rows - bands) * step + bands * f.taps_y
+    cdef double row_bytes = <double> band.band_bytes / ((band.rows - 1) * step + f.taps_y)
+    cdef double pieces = image_rows * band.columns * f.kh * ceil_div(f.channels, TILE)
+    cdef double tiles = <double> ceil_div(rows * band.row_places, TILE) * panels
+    cdef double products = tiles * f.tiles * tile_products(f.parts)
+    return (bands * (BAND_CYCLES + reading_cycles(<double> panels * f.panel_bytes))
+            + image_rows * row_bytes / BYTES_PER_CYCLE + (pieces * PIECE_CYCLES if whole else 0)
+            + tiles * WRITING_CYCLES
+            + products * (WHOLE_PRODUCT_CYCLES if whole else PRODUCT_CYCLES))
+
+
+cdef bint amx_pays(const Geometry *g) noexcept nogil:
+    """Whether a planned convolution takes less time than its direct sum."""
+    cdef double weights = <double> g.products * ((g.oc + 15) & ~15)
+    return (amx_cycles(g, g.y.out, g.amx_filters.panels)
+            < g.y.out * g.x.out * weights / DIRECT_PRODUCTS + reading_cycles(4 * weights))
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:

@@ -3,7 +3,7 @@
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from pycnn._amx cimport amx_plan, tile_products
+from pycnn._amx cimport amx_pays, amx_plan
 from pycnn._axis cimport cut
 from pycnn._engine cimport (
     DONE, DOTS_FILTERS, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, amx_kernels, kernels_of,
@@ -16,14 +16,8 @@ from pycnn._geometry cimport (
 from pycnn._planes cimport planes_fit
 from pycnn._winograd cimport winograd_pack, winograd_packed_bytes, winograd_plan
 
-# Below these a matrix tile is too empty, or an image value is used too seldom to pay for its split.
+# Below it, tiles of the matrix unit are too empty.
 cdef Py_ssize_t AMX_FILTERS = 16
-cdef Py_ssize_t AMX_PRODUCTS = 64
-cdef Py_ssize_t AMX_USES = 64
-# Of the 32 products that a tile holds, how many must be a window's for six products of tiles to
-# pay, and for fewer parts fewer. An RGB image and 64 filters of 5 x 5 or 11 x 11, with 15 and 16.5,
-# are faster summed directly; for some hundred filters there is little in it.
-cdef double AMX_TILE_PRODUCTS = 17
 
 
 # ---- geometry -----------------------------------------------------------------------------------
@@ -82,9 +76,7 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
         g.group_lanes = 1
     elif g.groups == 1 and g.x.out >= lanes and planes_fit(g):
         g.algorithm = PLANES
-    elif (parts and g.oc >= AMX_FILTERS and g.products >= AMX_PRODUCTS
-          and g.y.kernel * g.x.kernel * g.oc >= AMX_USES and amx_plan(g, parts)
-          and g.products >= AMX_TILE_PRODUCTS * g.amx_filters.tiles * tile_products(parts) / 6):
+    elif parts and g.oc >= AMX_FILTERS and amx_plan(g, parts) and amx_pays(g):
         g.algorithm = AMX
         g.group_lanes = (g.oc + 15) & ~15
     elif 0 < parts < 3 and winograd_plan(g):

@@ -56,14 +56,21 @@ def exponents(rng, shape, low, high):
 
 @st.composite
 def layers(draw, kinds=("normal", "whole", "zeros", "wide", "any", "small", "large")):
-    """Return layers of at least 16 filters and 64 products, of one group and without dilation."""
+    """Return layers of at least 16 filters and 64 products, of one group and without dilation.
+
+    Most are large enough for the matrix unit to pay.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kernel = draw(st.integers(1, 4)), draw(st.integers(1, 5))
     least = -(-64 // (kernel[0] * kernel[1]))
     channels = draw(st.integers(least, least + 40) | st.sampled_from([64, 96]))
-    n_filters = draw(st.integers(16, 70))
+    n_filters = draw(st.integers(16, 70) | st.integers(49, 100))
     pads = tuple((draw(st.integers(0, k - 1)), draw(st.integers(0, k - 1))) for k in kernel)
-    sizes = [draw(st.integers(max(1, k - sum(p)), 22)) for k, p in zip(kernel, pads, strict=True)]
+    # Hypothesis likes what is small.
+    sizes = [
+        draw(st.integers(max(1, k - sum(p)), 24) | st.integers(9, 24).map(lambda size: 33 - size))
+        for k, p in zip(kernel, pads, strict=True)
+    ]
     shapes = (draw(st.integers(1, 3)), *sizes, channels), (n_filters, *kernel, channels)
     kind = draw(st.sampled_from(kinds))
     if kind == "any":  # from the smallest subnormal on
@@ -80,14 +87,14 @@ def layers(draw, kinds=("normal", "whole", "zeros", "wide", "any", "small", "lar
         x = numbers(rng, shapes[0], np.float32, kind)
         filters = numbers(rng, shapes[1], np.float32, draw(st.sampled_from(["normal", kind])))
     bias = numbers(rng, (n_filters,), np.float32) if draw(st.booleans()) else None
-    strides = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    strides = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2, 3]))
     return Layer(x, filters, bias, stride=strides, padding=pads)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_matrix_unit_takes_them(precision):
-    for kernel, channels in [((1, 1), 64), ((3, 3), 8), ((2, 5), 7), ((4, 4), 32)]:
-        x = np.empty((1, 9, 9, channels), np.float32)
+    for kernel, channels in [((1, 1), 64), ((3, 3), 24), ((2, 5), 12), ((4, 4), 32)]:
+        x = np.empty((1, 40, 40, channels), np.float32)
         filters = np.empty((64, *kernel, channels), np.float32)
         layer = Layer(x, filters, None, stride=(2, 1), padding=((0, 0), (0, 0)))
         assert layer.algorithm(precision) == ("amx" if HAS_MATRIX_UNIT else "direct")
@@ -95,21 +102,22 @@ def test_the_matrix_unit_takes_them(precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
-    ("kernel", "channels", "worth_it"),
+    ("kernel", "channels", "n_filters", "sooner"),
     [
-        (5, 3, ["high", "medium"]),
-        (7, 3, PRECISIONS),
-        (11, 3, ["high", "medium"]),
-        (8, 1, ["medium"]),
+        (7, 3, 64, PRECISIONS),
+        (3, 3, 64, ["high", "medium"]),
+        (1, 64, 16, ["medium"]),
+        (5, 3, 16, ["medium"]),
+        (3, 3, 16, []),
     ],
 )
-def test_tiles_that_would_stay_half_empty_are_not_taken(precision, kernel, channels, worth_it):
-    """Filter rows of 15, 21 and 8 products in a tile of 32, and of 33 in two."""
+def test_it_takes_what_it_computes_sooner(precision, kernel, channels, n_filters, sooner):
+    """The fewer the filters, the less the splitting of the image pays."""
     x = np.empty((1, 40, 40, channels), np.float32)
-    filters = np.empty((64, kernel, kernel, channels), np.float32)
-    layer = Layer(x, filters, None, stride=(2, 2), padding=((0, 0), (0, 0)))
-    takes = HAS_MATRIX_UNIT and precision in worth_it
-    assert layer.algorithm(precision) == ("amx" if takes else "direct")
+    filters = np.empty((n_filters, kernel, kernel, channels), np.float32)
+    layer = Layer(x, filters, None, stride=(1, 1), padding=((0, 0), (0, 0)))
+    takes = HAS_MATRIX_UNIT and precision in sooner
+    assert (layer.algorithm(precision) == "amx") == takes
 
 
 @given(layers(), st.sampled_from(PRECISIONS))

@@ -12,16 +12,16 @@
  * "high" rounds to two parts (xm*wh + xh*wm + xh*wh), "medium" to one (xh*wh).
  *
  * Tiles.  C (16 pixels x 16 filters, float32) += A (16 pixels x 32 products) * B (32 x 16), B in
- * pairs of products.  A block is up to four C tiles, one below the other, in tiles 0 to 3; one A
- * tile (4) is loaded and used at a time; B's parts (5 to 7) are shared by the block.  TDPBF16PS
- * takes 16 cycles even when each waits for the one before, since its rows are pipelined; a tile
- * load takes 8 from L1 and 20 from L2, hidden behind it.  So TDPBF16PS bounds a layer: 1024
- * floating-point operations a cycle, 170 for six products (455 GFLOP/s at 2.67 GHz), as long as a
- * block's A stays in L1 and B in L2; filters larger than L2 come at the speed of L3 (7x7x512 ->
- * 512: 14 MB).  The inner loop reaches 95 % of that; random numbers take more power than zeros do,
- * and on one CPU a fifth more time.  Around it: the split, 20 cycles per cell, and one 64-byte line
- * written per pixel and panel, which L3's write speed bounds when the output does not fit in L2
- * (1x1 layers with many filters).
+ * pairs of products.  A block is up to four C tiles, in tiles 0 to 3, below each other or side by
+ * side.  What they share, B's parts or A's, stays in tiles 5 to 7; one tile of the other (4) is
+ * loaded and used at a time.  TDPBF16PS takes 16 cycles even when each waits for the one before,
+ * since its rows are pipelined; a tile load takes 8 from L1 and 20 from L2, hidden behind it.  So
+ * TDPBF16PS bounds a layer: 1024 floating-point operations a cycle, 170 for six products (455
+ * GFLOP/s at 2.67 GHz), as long as a block's A stays in L1 and B in L2; filters larger than L2 come
+ * at the speed of L3 (7x7x512 -> 512: 14 MB).  The inner loop reaches 95 % of that; random numbers
+ * take more power than zeros do, and on one CPU a fifth more time.  Around it: the split, 20 cycles
+ * per cell, and one 64-byte line written per pixel and panel, which L3's write speed bounds when
+ * the output does not fit in L2 (1x1 layers with many filters).
  *
  * Band.  A window's products must lie 32 to a 64-byte line, and lines of neighbouring pixels at
  * a constant distance.  A band holds cells of 32 bfloat16 numbers, [plane][part][row][column]:
@@ -29,6 +29,11 @@
  *     A tiles of neighbouring taps overlap.  The pixels of all rows form one line of places; those
  *     where the window leaves the row on the right are computed and thrown away.
  *   - otherwise: a column is an output pixel and holds its whole filter row, kw * channels values.
+ *   - where that would fill more tiles than all kh * kw * channels products of a window do: no
+ *     cells, but numbers without gaps.  Each output row has its own, column by column of the
+ *     image, the kh rows of its windows below each other: a window is one run, (kx, ky, c), and
+ *     the next begins stride_x columns later.  Behind a run its neighbours meet zero weights.
+ *     Such tiles are not aligned and take 40 cycles to load: they are what a block shares.
  * With a stride, rows y, y + stride_y, ... of the image follow each other ("phases"), so that the
  * distance of two places does not depend on the tap.  Cells outside the image are zero.
  *
@@ -196,13 +201,25 @@ INLINE void split_cell(const float *x, __mmask32 valid, const int parts, __m512i
 
 /* ---- filters --------------------------------------------------------------------------------- */
 
+/* Whether all products of a window lie together, in the order (kx, ky, c). */
+INLINE int whole_windows(const pycnn_amx_filters *f)
+{
+    return f->taps_y < f->kh;
+}
+
 static int plan_filters(pycnn_amx_filters *f)
 {
     const ptrdiff_t products = f->kh * f->kw * f->channels;
+    f->taps_y = f->kh;
     f->taps_x = f->channels % DEPTH == 0 ? f->kw : 1;
     f->run = f->kw / f->taps_x * f->channels;
     f->planes = ceil_div(f->run, DEPTH);
     f->tiles = f->planes * f->kh * f->taps_x;
+    if (ceil_div(products, DEPTH) < f->tiles) {
+        f->taps_y = f->taps_x = 1;
+        f->run = products;
+        f->planes = f->tiles = ceil_div(products, DEPTH);
+    }
     const ptrdiff_t chain = least(DEPTH, f->run + 1) / 2;
     f->panels = ceil_div(f->n_filters, TILE);
     f->panel_bytes = f->tiles * f->parts * TILE_BYTES;
@@ -251,6 +268,16 @@ static int safe_range(pycnn_amx_filters *f, uint32_t low, uint32_t high)
     return x_low <= x_high;
 }
 
+/* Where the 32 products from k on of a whole window stand in a filter; behind it, anywhere. */
+INLINE void list_products(const pycnn_amx_filters *f, ptrdiff_t k, ptrdiff_t *where)
+{
+    const ptrdiff_t column = f->kh * f->channels;
+    for (int i = 0; i < DEPTH; i++, k++) {
+        const ptrdiff_t kx = k / column, ky = k % column / f->channels, c = k % f->channels;
+        where[i] = k < f->run ? (ky * f->kw + kx) * f->channels + c : 0;
+    }
+}
+
 INLINE int pack(pycnn_amx_filters *f, const float *weights, char *packed, const int parts)
 {
     const ptrdiff_t size = f->kh * f->kw * f->channels;
@@ -258,13 +285,23 @@ INLINE int pack(pycnn_amx_filters *f, const float *weights, char *packed, const 
     range_clear(&r);
     for (ptrdiff_t first = 0; first < f->n_filters; first += TILE)
         for (ptrdiff_t plane = 0; plane < f->planes; plane++)
-            for (ptrdiff_t tap = 0; tap < f->kh * f->taps_x; tap++) {
+            for (ptrdiff_t tap = 0; tap < f->taps_y * f->taps_x; tap++) {
                 const float *w = weights + first * size + tap * f->run + plane * DEPTH;
                 const __mmask32 valid = span(0, f->run - plane * DEPTH);
                 __m512i tile[3][TILE], cell[3];
+                ptrdiff_t where[DEPTH];
+                float ordered[DEPTH];
+                if (whole_windows(f))
+                    list_products(f, plane * DEPTH, where);
                 for (int i = 0; i < TILE; i++) {
                     const int real = first + i < f->n_filters;
-                    split_cell(real ? w + i * size : w, real ? valid : 0, parts, cell, &r);
+                    const float *values = real ? w + i * size : w;
+                    if (whole_windows(f)) {
+                        for (int k = 0; k < DEPTH; k++)
+                            ordered[k] = weights[(real ? first + i : first) * size + where[k]];
+                        values = ordered;
+                    }
+                    split_cell(values, real ? valid : 0, parts, cell, &r);
                     for (int p = 0; p < parts; p++)
                         tile[p][i] = cell[p];
                 }
@@ -287,38 +324,53 @@ static int pack_filters(pycnn_amx_filters *f, const float *weights, void *packed
 
 /* ---- image ----------------------------------------------------------------------------------- */
 
+/* Whole windows: room for one row of floats, and two vectors to spare. */
+static ptrdiff_t gathered_bytes(const pycnn_amx_filters *f, const pycnn_amx_image *g)
+{
+    const ptrdiff_t values = g->columns * f->kh * f->channels;
+    return (ceil_div(values * (ptrdiff_t)sizeof(float), CELL) + 2) * CELL;
+}
+
 static void plan_image(const pycnn_amx_filters *f, pycnn_amx_image *g)
 {
-    const ptrdiff_t phases = least(f->kh, g->stride_y), parts = f->planes * f->parts;
-    g->step_x = f->taps_x > 1 ? g->stride_x : 1;
-    g->row_places = ceil_div((g->out_width - 1) * g->step_x + f->taps_x, g->step_x);
+    const int whole = whole_windows(f);
+    const ptrdiff_t phases = least(f->taps_y, g->stride_y), taps_x = whole ? f->kw : f->taps_x;
+    const ptrdiff_t copies = (whole ? 1 : f->planes) * f->parts;    /* of a row: parts, planes */
+    g->step_x = whole || taps_x > 1 ? g->stride_x : 1;
+    g->column_bytes = whole ? f->kh * f->channels * 2 : CELL;
+    g->row_places = ceil_div((g->out_width - 1) * g->step_x + taps_x, g->step_x);
     g->columns = g->row_places * g->step_x;
+    const ptrdiff_t row_bytes = g->columns * g->column_bytes;
     if (g->rows == 0) {
-        const ptrdiff_t fit = BAND_BYTES / (phases * g->columns * CELL * parts) -
-                              (f->kh - 1) / g->stride_y;
+        const ptrdiff_t fit = BAND_BYTES / (phases * row_bytes * copies) -
+                              (f->taps_y - 1) / g->stride_y;
         const ptrdiff_t bands = ceil_div(g->out_height, most(1, least(g->out_height, fit)));
         g->rows = ceil_div(g->out_height, bands);
     }
-    g->phase_rows = g->rows - 1 + ceil_div(f->kh, g->stride_y);
+    g->phase_rows = g->rows - 1 + ceil_div(f->taps_y, g->stride_y);
 
     /* Tiles of 16 places, or of fewer that start and end with a row, whichever is less work. */
     const ptrdiff_t places = (g->rows - 1) * g->row_places + g->out_width;
     const ptrdiff_t thrown = g->row_places - g->out_width;
-    const ptrdiff_t whole = (TILE + thrown) / g->row_places * g->row_places;
+    const ptrdiff_t in_rows = (TILE + thrown) / g->row_places * g->row_places;
     g->tile_places = g->tile_rows = TILE;
-    if (whole > 0 &&
-        ceil_div(places, whole) * (8 + whole - thrown) < ceil_div(places, TILE) * (8 + TILE)) {
-        g->tile_places = whole;
-        g->tile_rows = whole - thrown;
+    if (in_rows > 0 &&
+        ceil_div(places, in_rows) * (8 + in_rows - thrown) < ceil_div(places, TILE) * (8 + TILE)) {
+        g->tile_places = in_rows;
+        g->tile_rows = in_rows - thrown;
     }
 
-    /* Room for the last place of the last tile at its last tap; an odd number of lines, so that
-     * parts and planes do not fight for the same sets of the L1 cache. */
-    const ptrdiff_t stored = phases * g->phase_rows;
+    /* Room for the last place of the last tile at its last tap, and for what split_whole writes
+     * behind the last row; an odd number of lines, so that parts and planes do not fight for the
+     * same sets of the L1 cache. */
+    const ptrdiff_t stored = phases * g->phase_rows * row_bytes;
     const ptrdiff_t last = (ceil_div(places, g->tile_places) - 1) * g->tile_places + g->tile_rows;
-    const ptrdiff_t reach = (stored - g->rows) * g->columns + last * g->step_x + f->taps_x;
-    g->part_bytes = (most(stored * g->columns, reach) | 1) * CELL;
-    g->band_bytes = g->part_bytes * parts;
+    const ptrdiff_t reach =
+        whole ? (last - 1) * g->step_x * g->column_bytes + f->planes * CELL
+              : stored - g->rows * row_bytes + (last * g->step_x + f->taps_x) * CELL;
+    g->part_bytes = (ceil_div(most(stored + (whole ? CELL : 0), reach), CELL) | 1) * CELL;
+    g->plane_bytes = whole ? CELL : g->part_bytes * f->parts;
+    g->band_bytes = g->part_bytes * copies + (whole ? gathered_bytes(f, g) : 0);
 }
 
 /* One image row: cell `column`, plane by plane; row_values floats, windows may leave it. */
@@ -377,12 +429,80 @@ INLINE ptrdiff_t split_band(const pycnn_amx_filters *f, const pycnn_amx_image *g
     return n_unsafe;
 }
 
-static ptrdiff_t split_rows(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
-                          ptrdiff_t first, ptrdiff_t end, void *band, unsigned char *unsafe)
+/* Whole windows: the image rows of one output row, column by column; zeros outside the image.  What
+ * lies beside it is left as it is. */
+static void gather_rows(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
+                        ptrdiff_t image_y, float *gathered)
 {
-    return f->parts == 1   ? split_band(f, g, x, first, end, band, unsafe, 1)
-           : f->parts == 2 ? split_band(f, g, x, first, end, band, unsafe, 2)
-                           : split_band(f, g, x, first, end, band, unsafe, 3);
+    const ptrdiff_t channels = f->channels, column = f->kh * channels;
+    const ptrdiff_t left = most(0, g->pad_left), image_x = left - g->pad_left;
+    const ptrdiff_t n = least(g->columns - left, g->width - image_x);
+    for (ptrdiff_t ky = 0; ky < f->kh; ky++, image_y++) {
+        const int inside = 0 <= image_y && image_y < g->height;
+        for (ptrdiff_t c = 0; c < channels; c += 16) {
+            const __mmask16 some = (__mmask16)span(0, least(16, channels - c));
+            const float *from = x + (inside ? image_y * g->width + image_x : 0) * channels + c;
+            float *to = gathered + left * column + ky * channels + c;
+            for (ptrdiff_t i = 0; i < n; i++, from += channels, to += column)
+                _mm512_mask_storeu_ps(
+                    to, some,
+                    _mm512_castsi512_ps(_mm512_maskz_loadu_epi32(inside ? some : 0, from)));
+        }
+    }
+}
+
+INLINE ptrdiff_t split_whole(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
+                             ptrdiff_t first, ptrdiff_t end, char *band, unsigned char *unsafe,
+                             const int parts)
+{
+    const ptrdiff_t values = g->columns * f->kh * f->channels, row_bytes = values * 2;
+    const ptrdiff_t rows = end - first;
+    float *gathered = (float *)(band + parts * g->part_bytes);
+    ptrdiff_t n_unsafe = 0;
+    memset(gathered, 0, (size_t)gathered_bytes(f, g));
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        char *row = band + i * row_bytes;
+        uint32_t low, high;
+        range r;
+        range_clear(&r);
+        gather_rows(f, g, x, (first + i) * g->stride_y - g->pad_top, gathered);
+        /* The last cell may go on in the next row, which comes later. */
+        for (ptrdiff_t k = 0; k < values; k += DEPTH) {
+            const __m512i a = _mm512_maskz_loadu_epi32(0xffff, gathered + k);
+            const __m512i b = _mm512_maskz_loadu_epi32(0xffff, gathered + k + 16);
+            __m512i part[3];
+            range_add(&r, a);
+            range_add(&r, b);
+            split(a, b, parts, part);
+            for (int p = 0; p < parts; p++)
+                _mm512_storeu_si512(row + k * 2 + p * g->part_bytes, part[p]);
+        }
+        range_get(&r, &low, &high);
+        unsafe[i] = high != 0 && (low < f->x_min || high > f->x_max);
+        n_unsafe += unsafe[i];
+        for (int p = 0; p < parts && unsafe[i]; p++)
+            memset(row + p * g->part_bytes, 0, (size_t)row_bytes);
+    }
+    for (int p = 0; p < parts; p++)
+        memset(band + p * g->part_bytes + rows * row_bytes, 0,
+               (size_t)(g->part_bytes - rows * row_bytes));
+    return n_unsafe;
+}
+
+INLINE ptrdiff_t split_any(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
+                           ptrdiff_t first, ptrdiff_t end, char *band, unsigned char *unsafe,
+                           const int parts)
+{
+    return whole_windows(f) ? split_whole(f, g, x, first, end, band, unsafe, parts)
+                            : split_band(f, g, x, first, end, band, unsafe, parts);
+}
+
+static ptrdiff_t split_rows(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
+                            ptrdiff_t first, ptrdiff_t end, void *band, unsigned char *unsafe)
+{
+    return f->parts == 1   ? split_any(f, g, x, first, end, band, unsafe, 1)
+           : f->parts == 2 ? split_any(f, g, x, first, end, band, unsafe, 2)
+                           : split_any(f, g, x, first, end, band, unsafe, 3);
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
@@ -394,76 +514,157 @@ typedef struct {
     ptrdiff_t places;          /* of the band */
 } job;
 
-/* A block of tiles: sums[tile][pixel][filter] of tiles at `place` and a panel's 16 filters. */
+/* A place of the band: its column, the output row that it belongs to. */
+typedef struct {
+    ptrdiff_t place, x;
+    float *row;
+} position;
+
+INLINE void advance(const job *j, position *at, ptrdiff_t places)
+{
+    at->place += places;
+    at->x += places;
+    for (; at->x >= j->g->row_places; at->x -= j->g->row_places)
+        at->row += j->r->row_step;
+}
+
+/* A block of tiles: one panel's sums at several tiles of places or, across, several panels' at one;
+ * sums[tile][pixel][filter]. */
 typedef struct {
     float *sums;
-    ptrdiff_t panel, place;
-    int tiles;                 /* 0: nothing to write */
+    position at;               /* its first place; then the next to be written */
+    ptrdiff_t panel;
+    int tiles;
+    int written;               /* of as many shares as it has tiles */
 } block;
 
 INLINE void write_pixels(const pycnn_amx_result *r, const float *sums, float *out, ptrdiff_t n,
-                         __mmask16 filters, __m512 bias, const int activation)
+                         const __mmask16 *filters, const __m512 *bias, const int panels,
+                         const int full, const int activation)
 {
     const __m512 slope = _mm512_set1_ps(r->slope);
-    for (; n > 0; n--, sums += TILE, out += r->pixel_step) {
-        __m512 v = _mm512_add_ps(_mm512_load_ps(sums), bias);
-        const __mmask16 keep = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLE_UQ);
-        if (activation == PYCNN_AMX_RELU)
-            v = _mm512_maskz_mov_ps(keep, v);
-        if (activation == PYCNN_AMX_LEAKY_RELU)
-            v = _mm512_mask_mov_ps(_mm512_mul_ps(v, slope), keep, v);
-        _mm512_mask_storeu_ps(out, filters, v);
-    }
+    for (; n > 0; n--, sums += TILE, out += r->pixel_step)
+        for (int i = 0; i < panels; i++) {
+            __m512 v = _mm512_add_ps(_mm512_load_ps(sums + i * TILE * TILE), bias[i]);
+            const __mmask16 keep = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLE_UQ);
+            if (activation == PYCNN_AMX_RELU)
+                v = _mm512_maskz_mov_ps(keep, v);
+            if (activation == PYCNN_AMX_LEAKY_RELU)
+                v = _mm512_mask_mov_ps(_mm512_mul_ps(v, slope), keep, v);
+            if (full)
+                _mm512_storeu_ps(out + i * TILE, v);
+            else
+                _mm512_mask_storeu_ps(out + i * TILE, filters[i], v);   /* slower */
+        }
 }
 
-/* Adds the bias, activates and writes what a block computed, row by row. */
-static void write_block(const job *j, const block *b)
+INLINE void activate_pixels(const pycnn_amx_result *r, const float *sums, float *out, ptrdiff_t n,
+                            const __mmask16 *filters, const __m512 *bias, const int panels,
+                            const int full)
+{
+    if (r->activation == PYCNN_AMX_LINEAR)
+        write_pixels(r, sums, out, n, filters, bias, panels, full, PYCNN_AMX_LINEAR);
+    else if (r->activation == PYCNN_AMX_RELU)
+        write_pixels(r, sums, out, n, filters, bias, panels, full, PYCNN_AMX_RELU);
+    else
+        write_pixels(r, sums, out, n, filters, bias, panels, full, PYCNN_AMX_LEAKY_RELU);
+}
+
+/* Adds the bias to the next `pixels` of a tile, activates and writes them, row by row.  What is
+ * stored of a pixel is as long as can be: caches take neighbouring lines faster. */
+INLINE void write_tile(const job *j, block *b, const float *sums, ptrdiff_t pixels,
+                       const int panels)
 {
     const pycnn_amx_image *g = j->g;
     const pycnn_amx_result *r = j->r;
     const ptrdiff_t filter = b->panel * TILE;
-    const __mmask16 filters = (__mmask16)span(0, j->f->n_filters - filter);
-    const __m512 bias =
-        r->bias ? _mm512_maskz_loadu_ps(filters, r->bias + filter) : _mm512_setzero_ps();
-    for (int t = 0; t < b->tiles; t++) {
-        const ptrdiff_t place = b->place + t * g->tile_places;
-        const float *sums = b->sums + t * TILE * TILE;
-        ptrdiff_t y = place / g->row_places, x = place % g->row_places;
-        ptrdiff_t left = least(g->tile_rows, j->places - place);
-        for (; left > 0; y++, x = 0) {
-            const ptrdiff_t in_row = g->row_places - x, n = least(left, g->out_width - x);
-            float *out = r->out + y * r->row_step + x * r->pixel_step + filter;
-            if (r->activation == PYCNN_AMX_LINEAR)
-                write_pixels(r, sums, out, n, filters, bias, PYCNN_AMX_LINEAR);
-            else if (r->activation == PYCNN_AMX_RELU)
-                write_pixels(r, sums, out, n, filters, bias, PYCNN_AMX_RELU);
-            else
-                write_pixels(r, sums, out, n, filters, bias, PYCNN_AMX_LEAKY_RELU);
-            sums += in_row * TILE;
-            left -= in_row;
-        }
+    const int full = filter + panels * TILE <= j->f->n_filters;
+    position *at = &b->at;
+    __mmask16 filters[MOST_TILES];
+    __m512 bias[MOST_TILES];
+    for (int i = 0; i < panels; i++) {
+        filters[i] = (__mmask16)span(0, least(TILE, j->f->n_filters - filter - i * TILE));
+        bias[i] = r->bias ? _mm512_maskz_loadu_ps(filters[i], r->bias + filter + i * TILE)
+                          : _mm512_setzero_ps();
+        /* A zero sum may be -0 or 0, as the products of zero weights have it. */
+        bias[i] = _mm512_add_ps(bias[i], _mm512_setzero_ps());
+    }
+    pixels = least(pixels, j->places - at->place);
+    while (pixels > 0) {
+        const ptrdiff_t in_row = least(pixels, g->row_places - at->x);
+        const ptrdiff_t n = least(in_row, g->out_width - at->x);
+        float *out = at->row + at->x * r->pixel_step + filter;
+        if (full)
+            activate_pixels(r, sums, out, n, filters, bias, panels, 1);
+        else
+            activate_pixels(r, sums, out, n, filters, bias, panels, 0);
+        sums += in_row * TILE;
+        pixels -= in_row;
+        advance(j, at, in_row);
     }
 }
 
-/* Computes a block.  The block before it, *done, is written once the first products are under
- * way, so that the matrix unit does not wait for it.
+/* Writes the next of a block's shares, as many as it has tiles. */
+static void write_share(const job *j, block *b)
+{
+    const pycnn_amx_image *g = j->g;
+    const int share = b->written++;
+    if (!whole_windows(j->f)) {
+        write_tile(j, b, b->sums + share * TILE * TILE, g->tile_rows, 1);
+        advance(j, &b->at, g->tile_places - g->tile_rows);
+        return;
+    }
+    const ptrdiff_t first = g->tile_rows * share / b->tiles;
+    const ptrdiff_t pixels = g->tile_rows * (share + 1) / b->tiles - first;
+    const float *sums = b->sums + first * TILE;
+    if (b->tiles == 1)
+        write_tile(j, b, sums, pixels, 1);
+    else if (b->tiles == 2)
+        write_tile(j, b, sums, pixels, 2);
+    else if (b->tiles == 3)
+        write_tile(j, b, sums, pixels, 3);
+    else
+        write_tile(j, b, sums, pixels, MOST_TILES);
+}
+
+/* Computes a block.  The block before it, *done, is written between its first products, and its own
+ * tiles are stored between the last, so that the matrix unit does not wait.
  *
  * A store of a tile that comes 130 products or more after the one before it stops the unit for the
  * time of 50, as measured, whatever it stores; one in between, of any tile and to anywhere, costs
  * nothing.  So a tile of filters is stored now and then, where the sums will be. */
 INLINE void compute_block(const job *j, const char *packed, const char *band, const block *b,
-                          block *done, const int parts, const int tiles)
+                          block *done, const int parts, const int tiles, const int across)
 {
     const pycnn_amx_filters *f = j->f;
     const pycnn_amx_image *g = j->g;
-    const ptrdiff_t place_bytes = g->step_x * CELL, part_bytes = g->part_bytes;
-    const ptrdiff_t tile_bytes = g->tile_places * place_bytes;
+    const ptrdiff_t place_bytes = g->step_x * g->column_bytes, part_bytes = g->part_bytes;
+    const ptrdiff_t next_x = g->tile_places * place_bytes, next_w = f->panel_bytes;
     const char *w = packed + b->panel * f->panel_bytes;
     const int products = tiles * parts * (parts + 1) / 2;   /* of a step */
+    ptrdiff_t steps = f->tiles;
     int since_store = 0;
 
-#define LOAD(i, p) _tile_loadd(4, x + (i) * tile_bytes + (p) * part_bytes, place_bytes);
-#define PRODUCT(i, part) _tile_dpbf16ps(i, 4, part);
+/* The parts of what all tiles share stay in tiles 5 to 7; the others' come to tile 4 in turn. */
+#define LOAD_X(tile, i, p) _tile_loadd(tile, x + (i) * next_x + (p) * part_bytes, place_bytes)
+#define LOAD_W(tile, i, p) _tile_loadd(tile, w + (i) * next_w + (p) * TILE_BYTES, CELL)
+#define SHARED(tile, p)                                                                            \
+    if (p < parts) {                                                                               \
+        if (across)                                                                                \
+            LOAD_X(tile, 0, p);                                                                    \
+        else                                                                                       \
+            LOAD_W(tile, 0, p);                                                                    \
+    }
+#define LOAD(i, p)                                                                                 \
+    if (across)                                                                                    \
+        LOAD_W(4, i, p);                                                                           \
+    else                                                                                           \
+        LOAD_X(4, i, p);
+#define PRODUCT(i, part)                                                                           \
+    if (across)                                                                                    \
+        _tile_dpbf16ps(i, part, 4);                                                                \
+    else                                                                                           \
+        _tile_dpbf16ps(i, 4, part);
 #define TILE_PRODUCTS(i)                                                                           \
     if (i < tiles) {                                                                               \
         if (parts == 3) {                                                                          \
@@ -476,53 +677,62 @@ INLINE void compute_block(const job *j, const char *packed, const char *band, co
         } else {                                                                                   \
             LOAD(i, 0) PRODUCT(i, 5)                                                               \
         }                                                                                          \
+        if (steps == 0)                                                                            \
+            _tile_stored(i, b->sums + i * TILE * TILE, CELL);                                      \
+        if (done->written < done->tiles)                                                           \
+            write_share(j, done);                                                                  \
     }
-#define STORE(i)                                                                                   \
-    if (i < tiles)                                                                                 \
-        _tile_stored(i, b->sums + i * TILE * TILE, CELL);
 
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     for (ptrdiff_t plane = 0; plane < f->planes; plane++) {
-        const char *plane_x = band + b->place * place_bytes + plane * parts * part_bytes;
+        const char *plane_x = band + b->at.place * place_bytes + plane * g->plane_bytes;
         ptrdiff_t phase = 0, row = 0;
-        for (ptrdiff_t ky = 0; ky < f->kh; ky++) {
-            const char *x = plane_x + (phase * g->phase_rows + row) * g->columns * CELL;
+        for (ptrdiff_t ky = 0; ky < f->taps_y; ky++) {
+            const char *x = plane_x + (phase * g->phase_rows + row) * g->columns * g->column_bytes;
             if (++phase == g->stride_y) {
                 phase = 0;
                 row++;
             }
             for (ptrdiff_t kx = 0; kx < f->taps_x; kx++, x += CELL, w += parts * TILE_BYTES) {
-                _tile_loadd(5, w, CELL);
-                if (parts > 1)
-                    _tile_loadd(6, w + TILE_BYTES, CELL);
-                if (parts > 2)
-                    _tile_loadd(7, w + 2 * TILE_BYTES, CELL);
+                steps--;
+                SHARED(5, 0)
+                SHARED(6, 1)
+                SHARED(7, 2)
                 TILE_PRODUCTS(0)
                 TILE_PRODUCTS(1)
                 TILE_PRODUCTS(2)
                 TILE_PRODUCTS(3)
-                if ((since_store += products) > MANY_PRODUCTS) {
+                if ((since_store += products) > MANY_PRODUCTS && steps > 0) {
                     _tile_stored(5, b->sums, CELL);
                     since_store = 0;
-                }
-                if (done->tiles) {
-                    write_block(j, done);
-                    done->tiles = 0;
                 }
             }
         }
     }
-    STORE(0)
-    STORE(1)
-    STORE(2)
-    STORE(3)
+    while (done->written < done->tiles)
+        write_share(j, done);
+#undef LOAD_X
+#undef LOAD_W
+#undef SHARED
 #undef LOAD
 #undef PRODUCT
 #undef TILE_PRODUCTS
-#undef STORE
+}
+
+INLINE void compute_tiles(const job *j, const char *packed, const char *band, const block *b,
+                          block *done, const int parts, const int across)
+{
+    if (b->tiles == 1)
+        compute_block(j, packed, band, b, done, parts, 1, across);
+    else if (b->tiles == 2)
+        compute_block(j, packed, band, b, done, parts, 2, across);
+    else if (b->tiles == 3)
+        compute_block(j, packed, band, b, done, parts, 3, across);
+    else
+        compute_block(j, packed, band, b, done, parts, MOST_TILES, across);
 }
 
 /* For each group of panels that stays in L2: for each block of places, which stays in L1. */
@@ -537,34 +747,60 @@ INLINE void multiply(const job *j, const char *packed, const char *band, ptrdiff
     const ptrdiff_t widest = parts == 3 && all > MOST_TILES ? 3 : MOST_TILES;
     const ptrdiff_t group = most(1, FILTER_BYTES / j->f->panel_bytes);
     float sums[2][MOST_TILES * TILE * TILE] __attribute__((aligned(64)));
-    block done = {sums[0], 0, 0, 0};
+    block done = {sums[1], {0, 0, j->r->out}, 0, 0, 0};
     for (ptrdiff_t first = first_panel; first < end_panel; first += group) {
         const ptrdiff_t end = least(first + group, end_panel);
         ptrdiff_t tiles;
-        for (ptrdiff_t place = 0; place < j->places; place += tiles * tile_places) {
-            const ptrdiff_t left = ceil_div(j->places - place, tile_places);
+        position at = {0, 0, j->r->out};
+        for (; at.place < j->places; advance(j, &at, tiles * tile_places)) {
+            const ptrdiff_t left = ceil_div(j->places - at.place, tile_places);
             tiles = ceil_div(left, ceil_div(left, widest));
             for (ptrdiff_t panel = first; panel < end; panel++) {
-                const block next = {done.sums == sums[0] ? sums[1] : sums[0], panel, place,
-                                    (int)tiles};
-                if (tiles == 1)
-                    compute_block(j, packed, band, &next, &done, parts, 1);
-                else if (tiles == 2)
-                    compute_block(j, packed, band, &next, &done, parts, 2);
-                else if (tiles == 3)
-                    compute_block(j, packed, band, &next, &done, parts, 3);
-                else
-                    compute_block(j, packed, band, &next, &done, parts, MOST_TILES);
+                const block next = {done.sums == sums[0] ? sums[1] : sums[0], at, panel,
+                                    (int)tiles, 0};
+                compute_tiles(j, packed, band, &next, &done, parts, 0);
                 done = next;
             }
         }
     }
-    write_block(j, &done);
+    while (done.written < done.tiles)
+        write_share(j, &done);
 }
 
-static void multiply_panels(const pycnn_amx_filters *f, const pycnn_amx_image *g, const void *packed,
-                        const void *band, ptrdiff_t first, ptrdiff_t end, ptrdiff_t first_panel,
-                        ptrdiff_t end_panel, const pycnn_amx_result *r)
+/* Whole windows: their lines cross those of the cache, and take long to load.  So several panels of
+ * filters share them. */
+INLINE void multiply_whole(const job *j, const char *packed, const char *band,
+                           ptrdiff_t first_panel, ptrdiff_t end_panel, const int parts)
+{
+    float sums[2][MOST_TILES * TILE * TILE] __attribute__((aligned(64)));
+    block done = {sums[1], {0, 0, j->r->out}, 0, 0, 0};
+    position at = {0, 0, j->r->out};
+    ptrdiff_t tiles;
+    for (; at.place < j->places; advance(j, &at, j->g->tile_places))
+        for (ptrdiff_t panel = first_panel; panel < end_panel; panel += tiles) {
+            const ptrdiff_t left = end_panel - panel;
+            tiles = ceil_div(left, ceil_div(left, MOST_TILES));
+            const block next = {done.sums == sums[0] ? sums[1] : sums[0], at, panel, (int)tiles,
+                                0};
+            compute_tiles(j, packed, band, &next, &done, parts, 1);
+            done = next;
+        }
+    while (done.written < done.tiles)
+        write_share(j, &done);
+}
+
+INLINE void multiply_any(const job *j, const char *packed, const char *band,
+                         ptrdiff_t first_panel, ptrdiff_t end_panel, const int parts)
+{
+    if (whole_windows(j->f))
+        multiply_whole(j, packed, band, first_panel, end_panel, parts);
+    else
+        multiply(j, packed, band, first_panel, end_panel, parts);
+}
+
+static void multiply_panels(const pycnn_amx_filters *f, const pycnn_amx_image *g,
+                            const void *packed, const void *band, ptrdiff_t first, ptrdiff_t end,
+                            ptrdiff_t first_panel, ptrdiff_t end_panel, const pycnn_amx_result *r)
 {
     const job j = {f, g, r, (end - first - 1) * g->row_places + g->out_width};
     struct {
@@ -576,17 +812,17 @@ static void multiply_panels(const pycnn_amx_filters *f, const pycnn_amx_image *g
     config.palette = 1;
     for (int i = 0; i < 8; i++) {
         config.row_bytes[i] = CELL;
-        config.rows[i] = i < 5 ? (uint8_t)g->tile_rows : TILE;
+        config.rows[i] = i < 4 || (i == 4) != whole_windows(f) ? (uint8_t)g->tile_rows : TILE;
     }
     /* GCC's tile intrinsics do not say that they read memory. */
     __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
     if (f->parts == 1)
-        multiply(&j, packed, band, first_panel, end_panel, 1);
+        multiply_any(&j, packed, band, first_panel, end_panel, 1);
     else if (f->parts == 2)
-        multiply(&j, packed, band, first_panel, end_panel, 2);
+        multiply_any(&j, packed, band, first_panel, end_panel, 2);
     else
-        multiply(&j, packed, band, first_panel, end_panel, 3);
+        multiply_any(&j, packed, band, first_panel, end_panel, 3);
     _tile_release();
 }
 

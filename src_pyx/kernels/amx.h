@@ -26,7 +26,8 @@ typedef struct {
     int parts;               /* bfloat16 numbers per float32: 3 "highest", 2 "high", 1 "medium" */
 
     /* Set by plan_filters. */
-    ptrdiff_t run;           /* products per tap: channels, or kw * channels */
+    ptrdiff_t run;           /* products per tap: channels, kw * channels, or all of a window */
+    ptrdiff_t taps_y;        /* taps per filter column: kh, or 1 */
     ptrdiff_t taps_x;        /* taps per filter row: kw, or 1 */
     ptrdiff_t planes;        /* of 32 products, that hold one run */
     ptrdiff_t tiles;         /* of 32 products, that hold a window */
@@ -46,14 +47,15 @@ typedef struct {
     ptrdiff_t rows;          /* the most output rows in a band; 0: as many as suit the L2 cache */
 
     /* Set by plan_image: the layout of a band, see amx.c. */
-    ptrdiff_t columns;       /* cells per row of the band */
-    ptrdiff_t step_x;        /* cells from one output pixel to the next */
+    ptrdiff_t columns;       /* per row of the band */
+    ptrdiff_t column_bytes;
+    ptrdiff_t step_x;        /* columns from one output pixel to the next */
     ptrdiff_t phase_rows;    /* rows of the band that are stride_y image rows apart */
     ptrdiff_t row_places;    /* output pixels per row, with those that are thrown away */
     ptrdiff_t tile_places;   /* places from one tile to the next ... */
     ptrdiff_t tile_rows;     /* ... and how many of them a tile computes */
-    ptrdiff_t part_bytes;    /* from a bfloat16 part to the next, and from a plane's last part to
-                              * the next plane */
+    ptrdiff_t part_bytes;    /* from a bfloat16 part to the next */
+    ptrdiff_t plane_bytes;   /* from a plane to the next */
     ptrdiff_t band_bytes;    /* what split writes; align it to 64 */
 } pycnn_amx_image;
 

@@ -227,6 +227,16 @@ SOFTWARE void _mm512_mask_storeu_ps(void *p, __mmask16 mask, __m512 v)
     }
 }
 
+SOFTWARE void _mm512_storeu_ps(void *p, __m512 v)
+{
+    memcpy(p, &v, 64);
+}
+
+SOFTWARE void _mm512_storeu_si512(void *p, __m512i v)
+{
+    memcpy(p, &v, 64);
+}
+
 SOFTWARE __m512 _mm512_load_ps(const void *p)
 {
     software_require((uintptr_t)p % 64 == 0, "a load that is not aligned");
