@@ -13,10 +13,10 @@ cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
 
 cdef Py_ssize_t TILE = 16
-# As measured: to begin and end a band; to write a tile; a product of tiles, and one of whole windows,
-# whose lines are not aligned; to copy a pixel's channels, or 16 of them. Then, in a cycle, the bytes
-# of a band that are split, or of filters that come from behind the L2 cache, which keeps some; and
-# the products of a direct sum in the time of one.
+# As measured: to begin and end a band; to write a tile; a product of tiles, and one of whole
+# windows, whose lines are not aligned; to copy a pixel's channels, or 16 of them. Then, in a cycle:
+# the bytes of a band that are split, or of filters that come from behind the L2 cache, which keeps
+# some; the products of a direct sum.
 cdef double BAND_CYCLES = 1000
 cdef double WRITING_CYCLES = 60
 cdef double PRODUCT_CYCLES = 16.5
