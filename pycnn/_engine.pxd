@@ -5,7 +5,7 @@ from libc.stdint cimport uintptr_t
 cdef extern from "amx.h" nogil:
     ctypedef struct pycnn_amx_filters:
         Py_ssize_t n_filters, kh, kw, channels
-        int parts
+        int parts, whole
         Py_ssize_t taps_y, tiles, panels, panel_bytes, packed_bytes
 
     ctypedef struct pycnn_amx_image:

@@ -11,6 +11,8 @@ from pycnn._geometry cimport Axis, Block, Call, Geometry, ceil_div
 # One row of a wide image may take more; then its columns are cut.
 cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
+# In a row of windows, and in all filters: far more would overflow where sizes are computed.
+cdef double MOST_NUMBERS = <double> (1 << 40)
 
 cdef Py_ssize_t TILE = 16
 # As measured: to begin and end a band; to write a tile; a product of tiles, and one of whole
@@ -35,10 +37,13 @@ cdef inline bint pads_within_window(const Axis *axis) noexcept nogil:
 
 cdef bint amx_plan(Geometry *g, int parts) noexcept nogil:
     """Plans a float32 convolution in so many bfloat16 parts; False when it must be direct."""
+    cdef double row = (<double> g.x.out * g.x.stride + g.x.kernel) * g.y.kernel * g.x.kernel * g.ic
     if amx_kernels() is NULL or g.itemsize != 4 or g.groups != 1 or g.ic == 0:
         return False
     if g.y.dilation != 1 or g.x.dilation != 1 or not (
             pads_within_window(&g.y) and pads_within_window(&g.x)):
+        return False
+    if row > MOST_NUMBERS or <double> g.products * g.oc > MOST_NUMBERS:
         return False
     g.amx_filters.n_filters = g.oc
     g.amx_filters.kh, g.amx_filters.kw = g.y.kernel, g.x.kernel
@@ -79,7 +84,8 @@ cdef double amx_cycles(const Geometry *g, Py_ssize_t rows, Py_ssize_t panels) no
     """What a thread takes for so many output rows and panels of filters, about."""
     cdef const pycnn_amx_filters *f = &g.amx_filters
     cdef const pycnn_amx_image *band = &g.amx_image
-    cdef bint whole = f.taps_y < f.kh       # windows, which are gathered before they are split
+    # A row that is too wide is cut.
+    cdef Py_ssize_t cuts = ceil_div(g.x.out, band.out_width)
     cdef Py_ssize_t bands = ceil_div(rows, band.rows), step = min(f.taps_y, band.stride_y)
     # Of the image, that are split; a band of output rows has so many.
     cdef double image_rows = <double> (rows - bands) * step + bands * f.taps_y
@@ -87,10 +93,11 @@ cdef double amx_cycles(const Geometry *g, Py_ssize_t rows, Py_ssize_t panels) no
     cdef double pieces = image_rows * band.columns * f.kh * ceil_div(f.channels, TILE)
     cdef double tiles = <double> ceil_div(rows * band.row_places, TILE) * panels
     cdef double products = tiles * f.tiles * tile_products(f.parts)
-    return (bands * (BAND_CYCLES + reading_cycles(<double> panels * f.panel_bytes))
-            + image_rows * row_bytes / BYTES_PER_CYCLE + (pieces * PIECE_CYCLES if whole else 0)
-            + tiles * WRITING_CYCLES
-            + products * (WHOLE_PRODUCT_CYCLES if whole else PRODUCT_CYCLES))
+    return cuts * (bands * (BAND_CYCLES + reading_cycles(<double> panels * f.panel_bytes))
+                   + image_rows * row_bytes / BYTES_PER_CYCLE + tiles * WRITING_CYCLES
+                   # Whole windows are gathered before they are split.
+                   + (pieces * PIECE_CYCLES + products * WHOLE_PRODUCT_CYCLES if f.whole
+                      else products * PRODUCT_CYCLES))
 
 
 cdef bint amx_pays(const Geometry *g) noexcept nogil:

@@ -222,7 +222,7 @@ cdef void divide_matrix(const Plan *plan, Job *job) noexcept nogil:
     cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
     cdef double cycles, least = INFINITY
     cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
-    cdef Py_ssize_t bands = ceil_div(g.y.out, g.amx_image.rows), chunks, turns
+    cdef Py_ssize_t fewest = 1, bands, chunks, turns
     cdef Job cut
     job.rows, job.panels = g.y.out, g.panels
     job.workers = workers
@@ -231,8 +231,9 @@ cdef void divide_matrix(const Plan *plan, Job *job) noexcept nogil:
     count_tasks(g, job)
     if workers > 1:
         cut = job[0]
-        bands = 4 * workers if bands >= 4 * workers else 1
-        for bands in range(bands, min(g.y.out, bands + 2 * workers) + 1):
+        if ceil_div(g.y.out, g.amx_image.rows) >= 4 * workers:
+            fewest = 4 * workers
+        for bands in range(fewest, min(g.y.out, fewest + 2 * workers) + 1):
             for turns in range(1, 3):
                 chunks = min(ceil_div(turns * workers, job.images * bands), g.panels)
                 cut.rows, cut.panels = ceil_div(g.y.out, bands), ceil_div(g.panels, chunks)

@@ -35,17 +35,19 @@ class Layer:
         return function(x, filters, self.bias, **self.kwargs, **kwargs)
 
     def algorithm(self, precision="highest"):
-        pads, strides = self.kwargs["padding"], self.kwargs["stride"]
-        f4, kernel = np.dtype(np.float32).num, self.filters.shape[1:3]
-        out = tuple(
-            (size + sum(p) - k) // s + 1
-            for size, p, k, s in zip(self.x.shape[1:3], pads, kernel, strides, strict=True)
-        )
-        before = tuple(p[0] for p in pads)
-        plan = _conv.ConvPlan(
-            f4, self.x.shape, self.filters.shape, out, strides, before, (1, 1), 1, precision
-        )
-        return plan.algorithm
+        return algorithm(self.x.shape, self.filters.shape, precision=precision, **self.kwargs)
+
+
+def algorithm(image, filters, stride, padding, precision):
+    """What computes these shapes, (N, H, W, C) and (F, KH, KW, C)."""
+    out = tuple(
+        (size + sum(p) - k) // s + 1
+        for size, p, k, s in zip(image[1:3], padding, filters[1:3], stride, strict=True)
+    )
+    before = tuple(p[0] for p in padding)
+    f4 = np.dtype(np.float32).num
+    plan = _conv.ConvPlan(f4, image, filters, out, stride, before, (1, 1), 1, precision)
+    return plan.algorithm
 
 
 def exponents(rng, shape, low, high):
@@ -56,15 +58,19 @@ def exponents(rng, shape, low, high):
 
 @st.composite
 def layers(draw, kinds=("normal", "whole", "zeros", "wide", "any", "small", "large")):
-    """Return layers of at least 16 filters and 64 products, of one group and without dilation.
+    """Return layers of at least 16 filters, of one group and without dilation.
 
-    Most are large enough for the matrix unit to pay.
+    Most are large enough for the matrix unit to pay, half of these with few channels.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kernel = draw(st.integers(1, 4)), draw(st.integers(1, 5))
-    least = -(-64 // (kernel[0] * kernel[1]))
-    channels = draw(st.integers(least, least + 40) | st.sampled_from([64, 96]))
-    n_filters = draw(st.integers(16, 70) | st.integers(49, 100))
+    few = draw(st.booleans())
+    if few:
+        kernel = draw(st.integers(3, 5)), draw(st.integers(2, 6))
+        channels = draw(st.integers(3, 22))
+    else:
+        channels = draw(st.integers(1, 96) | st.sampled_from([64, 96]))
+    n_filters = draw(st.integers(16, 70) | st.integers(49, 100) | st.integers(65, 110))
     pads = tuple((draw(st.integers(0, k - 1)), draw(st.integers(0, k - 1))) for k in kernel)
     # Hypothesis likes what is small.
     sizes = [
@@ -87,14 +93,16 @@ def layers(draw, kinds=("normal", "whole", "zeros", "wide", "any", "small", "lar
         x = numbers(rng, shapes[0], np.float32, kind)
         filters = numbers(rng, shapes[1], np.float32, draw(st.sampled_from(["normal", kind])))
     bias = numbers(rng, (n_filters,), np.float32) if draw(st.booleans()) else None
-    strides = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2, 3]))
+    of_strides = st.sampled_from([1, 1, 1, 1, 2] if few else [1, 1, 2, 3])
+    strides = draw(of_strides), draw(of_strides)
     return Layer(x, filters, bias, stride=strides, padding=pads)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_matrix_unit_takes_them(precision):
-    for kernel, channels in [((1, 1), 64), ((3, 3), 24), ((2, 5), 12), ((4, 4), 32)]:
-        x = np.empty((1, 40, 40, channels), np.float32)
+    for kernel, channels in [((1, 1), 64), ((3, 3), 24), ((2, 5), 12), ((4, 4), 32), ((3, 3), 64)]:
+        size = 40 if channels < 64 or kernel == (1, 1) else 9
+        x = np.empty((1, size, size, channels), np.float32)
         filters = np.empty((64, *kernel, channels), np.float32)
         layer = Layer(x, filters, None, stride=(2, 1), padding=((0, 0), (0, 0)))
         assert layer.algorithm(precision) == ("amx" if HAS_MATRIX_UNIT else "direct")
@@ -118,6 +126,23 @@ def test_it_takes_what_it_computes_sooner(precision, kernel, channels, n_filters
     layer = Layer(x, filters, None, stride=(1, 1), padding=((0, 0), (0, 0)))
     takes = HAS_MATRIX_UNIT and precision in sooner
     assert (layer.algorithm(precision) == "amx") == takes
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("image", "filters", "stride"),
+    [
+        ((1, 2**43, 1), (16, 1, 2**20, 1), (1, 1)),
+        ((8, 2**55, 1), (16, 4, 64, 1), (4, 1)),
+        ((8, 2**60, 32), (64, 3, 3, 32), (1, 1)),
+        ((2**20, 2**43, 1), (16, 2**20, 1, 1), (1, 1)),
+        ((1, 2**40, 1), (16, 1, 2**30, 1), (1, 1)),
+        ((2**31, 2**31, 6), (64, 2**30, 3, 6), (1, 2**30)),
+        ((9, 2**62, 3), (64, 7, 7, 3), (2, 2**61)),
+    ],
+)
+def test_layers_too_large_to_plan_for_it_are_left_to_others(image, filters, stride, precision):
+    assert algorithm((1, *image), filters, stride, ((0, 0), (0, 0)), precision) != "amx"
 
 
 @given(layers(), st.sampled_from(PRECISIONS))
@@ -216,10 +241,13 @@ def test_a_network_has_the_bits_of_its_layers(rng, precision, odd):
     ("shape", "kernel", "n_filters", "stride"),
     [
         ((5, 3000, 64), (3, 3), 33, (1, 1)),  # columns that are cut: a row alone is too large
-        ((7, 2500, 24), (3, 5), 33, (2, 2)),
+        ((7, 2500, 40), (3, 5), 70, (2, 2)),
         ((60, 61, 96), (3, 3), 100, (1, 1)),  # bands of rows, groups of panels
         ((35, 36, 160), (5, 5), 70, (2, 3)),
         ((2, 9, 10, 200), (3, 3), 150, (1, 1)),  # filters that are larger than the images
+        ((70, 71, 12), (3, 3), 200, (1, 1)),  # whole windows, in bands and in groups of panels
+        ((9, 5000, 3), (7, 7), 64, (2, 1)),  # and in columns
+        ((60, 61, 5), (5, 3), 150, (2, 1)),
     ],
 )
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -231,6 +259,9 @@ def test_large_layers_are_cut_without_a_trace(rng, shape, kernel, n_filters, str
     # Winograd's transforms of such numbers are no whole numbers.
     if kernel == (3, 3) and not HAS_MATRIX_UNIT:
         precision = "highest"
+    if HAS_MATRIX_UNIT:
+        image, pads = (1, *shape)[-4:], ((1, 1), (2, 2))
+        assert algorithm(image, filters.shape, stride, pads, precision) == "amx"
     expected = reference.conv2d(x, filters, **kwargs)
     for n in (1, 2, 3, 7):
         with config.threads(n):

@@ -29,11 +29,12 @@
  *     A tiles of neighbouring taps overlap.  The pixels of all rows form one line of places; those
  *     where the window leaves the row on the right are computed and thrown away.
  *   - otherwise: a column is an output pixel and holds its whole filter row, kw * channels values.
- *   - where that would fill more tiles than all kh * kw * channels products of a window do: no
- *     cells, but numbers without gaps.  Each output row has its own, column by column of the
- *     image, the kh rows of its windows below each other: a window is one run, (kx, ky, c), and
- *     the next begins stride_x columns later.  Behind a run its neighbours meet zero weights.
- *     Such tiles are not aligned and take 40 cycles to load: they are what a block shares.
+ *   - where all kh * kw * channels products of a window fill fewer tiles by an eighth, and the
+ *     filters stay in L2: no cells, but numbers without gaps.  Each output row has its own, column
+ *     by column of the image, the kh rows of its windows below each other: a window is one run,
+ *     (kx, ky, c), and the next begins stride_x columns later.  Behind a run its neighbours meet
+ *     zero weights.  Such tiles are not aligned and take 40 cycles to load: they are what a block
+ *     shares.
  * With a stride, rows y, y + stride_y, ... of the image follow each other ("phases"), so that the
  * distance of two places does not depend on the tap.  Cells outside the image are zero.
  *
@@ -119,12 +120,6 @@ int pycnn_amx_enable(void)
 
 /* ---- plans ----------------------------------------------------------------------------------- */
 
-/* Whether all products of a window lie together, in the order (kx, ky, c). */
-static int whole_windows(const pycnn_amx_filters *f)
-{
-    return f->taps_y < f->kh;
-}
-
 static int plan_filters(pycnn_amx_filters *f)
 {
     const ptrdiff_t products = f->kh * f->kw * f->channels;
@@ -133,15 +128,19 @@ static int plan_filters(pycnn_amx_filters *f)
     f->run = f->kw / f->taps_x * f->channels;
     f->planes = ceil_div(f->run, DEPTH);
     f->tiles = f->planes * f->kh * f->taps_x;
-    if (ceil_div(products, DEPTH) < f->tiles) {
+    f->panels = ceil_div(f->n_filters, TILE);
+    /* Tiles that are not aligned take an eighth more time, and filters are read for each of them. */
+    const ptrdiff_t fewest = ceil_div(products, DEPTH);
+    f->whole = 8 * fewest <= 7 * f->tiles &&
+               fewest * f->parts * TILE_BYTES * f->panels <= FILTER_BYTES;
+    if (f->whole) {
         f->taps_y = f->taps_x = 1;
         f->run = products;
-        f->planes = f->tiles = ceil_div(products, DEPTH);
+        f->planes = f->tiles = fewest;
     }
-    const ptrdiff_t chain = least(DEPTH, f->run + 1) / 2;
-    f->panels = ceil_div(f->n_filters, TILE);
     f->panel_bytes = f->tiles * f->parts * TILE_BYTES;
     f->packed_bytes = f->panels * f->panel_bytes;
+    const ptrdiff_t chain = least(DEPTH, f->run + 1) / 2;
     return f->parts < 3 ||
            64 * (chain + 6 * f->tiles + 8) + 1 + 6 + 12 * f->tiles <= 64 * (products + 2);
 }
@@ -155,7 +154,7 @@ static ptrdiff_t gathered_bytes(const pycnn_amx_filters *f, const pycnn_amx_imag
 
 static void plan_image(const pycnn_amx_filters *f, pycnn_amx_image *g)
 {
-    const int whole = whole_windows(f);
+    const int whole = f->whole;
     const ptrdiff_t phases = least(f->taps_y, g->stride_y), taps_x = whole ? f->kw : f->taps_x;
     const ptrdiff_t copies = (whole ? 1 : f->planes) * f->parts;    /* of a row: parts, planes */
     g->step_x = whole || taps_x > 1 ? g->stride_x : 1;

@@ -26,9 +26,10 @@ typedef struct {
     int parts;               /* bfloat16 numbers per float32: 3 "highest", 2 "high", 1 "medium" */
 
     /* Set by plan_filters. */
-    ptrdiff_t run;           /* products per tap: channels, kw * channels, or all of a window */
-    ptrdiff_t taps_y;        /* taps per filter column: kh, or 1 */
-    ptrdiff_t taps_x;        /* taps per filter row: kw, or 1 */
+    int whole;               /* all products of a window are one run, in the order (kx, ky, c) */
+    ptrdiff_t run;           /* products that lie together: channels, kw * channels, or all */
+    ptrdiff_t taps_y;        /* runs from top to bottom of a window: kh, or 1 */
+    ptrdiff_t taps_x;        /* runs from left to right: kw, or 1 */
     ptrdiff_t planes;        /* of 32 products, that hold one run */
     ptrdiff_t tiles;         /* of 32 products, that hold a window */
     ptrdiff_t panels;        /* of 16 filters */

@@ -102,7 +102,7 @@ static void write_share(const job *j, block *b)
 {
     const pycnn_amx_image *g = j->g;
     const int share = b->written++;
-    if (!whole_windows(j->f)) {
+    if (!j->f->whole) {
         write_tile(j, b, b->sums + share * TILE * TILE, g->tile_rows, 1);
         advance(j, &b->at, g->tile_places - g->tile_rows);
         return;
@@ -228,67 +228,48 @@ INLINE void compute_tiles(const job *j, const char *packed, const char *band, co
         compute_block(j, packed, band, b, done, parts, MOST_TILES, across);
 }
 
+/* Of n, taken in equal pieces of at most `most`, how many are in the first. */
+static ptrdiff_t piece(ptrdiff_t n, ptrdiff_t most)
+{
+    return ceil_div(n, ceil_div(n, most));
+}
+
 /* For each group of panels that stays in L2: for each block of places, which stays in L1. */
 INLINE void multiply(const job *j, const char *packed, const char *band, ptrdiff_t first_panel,
                      ptrdiff_t end_panel, const int parts)
 {
     /* Four tiles share the filters best, and read them once when the band has no more.  Else
      * three leave tile registers to rename, which six products need when the core's other
-     * hardware thread uses the matrix unit too. */
+     * hardware thread uses the matrix unit too.  Four panels across: their tiles of the image are
+     * slow to load. */
+    const int across = j->f->whole;
     const ptrdiff_t tile_places = j->g->tile_places;
     const ptrdiff_t all = ceil_div(j->places, tile_places);
-    const ptrdiff_t widest = parts == 3 && all > MOST_TILES ? 3 : MOST_TILES;
-    const ptrdiff_t group = most(1, FILTER_BYTES / j->f->panel_bytes);
+    const ptrdiff_t most_high = across ? 1 : parts == 3 && all > MOST_TILES ? 3 : MOST_TILES;
+    const ptrdiff_t most_wide = across ? MOST_TILES : 1;
+    const ptrdiff_t group = most(most_wide, FILTER_BYTES / j->f->panel_bytes);
     float sums[2][MOST_TILES * TILE * TILE] __attribute__((aligned(64)));
     block done = {sums[1], {0, 0, j->r->out}, 0, 0, 0};
     for (ptrdiff_t first = first_panel; first < end_panel; first += group) {
         const ptrdiff_t end = least(first + group, end_panel);
-        ptrdiff_t tiles;
         position at = {0, 0, j->r->out};
-        for (; at.place < j->places; advance(j, &at, tiles * tile_places)) {
-            const ptrdiff_t left = ceil_div(j->places - at.place, tile_places);
-            tiles = ceil_div(left, ceil_div(left, widest));
-            for (ptrdiff_t panel = first; panel < end; panel++) {
+        ptrdiff_t high, wide;
+        for (; at.place < j->places; advance(j, &at, high * tile_places)) {
+            high = piece(ceil_div(j->places - at.place, tile_places), most_high);
+            for (ptrdiff_t panel = first; panel < end; panel += wide) {
+                wide = piece(end - panel, most_wide);
                 const block next = {done.sums == sums[0] ? sums[1] : sums[0], at, panel,
-                                    (int)tiles, 0};
-                compute_tiles(j, packed, band, &next, &done, parts, 0);
+                                    (int)(high * wide), 0};
+                if (across)
+                    compute_tiles(j, packed, band, &next, &done, parts, 1);
+                else
+                    compute_tiles(j, packed, band, &next, &done, parts, 0);
                 done = next;
             }
         }
     }
     while (done.written < done.tiles)
         write_share(j, &done);
-}
-
-/* Whole windows: their lines cross those of the cache, and take long to load.  So several panels of
- * filters share them. */
-INLINE void multiply_whole(const job *j, const char *packed, const char *band,
-                           ptrdiff_t first_panel, ptrdiff_t end_panel, const int parts)
-{
-    float sums[2][MOST_TILES * TILE * TILE] __attribute__((aligned(64)));
-    block done = {sums[1], {0, 0, j->r->out}, 0, 0, 0};
-    position at = {0, 0, j->r->out};
-    ptrdiff_t tiles;
-    for (; at.place < j->places; advance(j, &at, j->g->tile_places))
-        for (ptrdiff_t panel = first_panel; panel < end_panel; panel += tiles) {
-            const ptrdiff_t left = end_panel - panel;
-            tiles = ceil_div(left, ceil_div(left, MOST_TILES));
-            const block next = {done.sums == sums[0] ? sums[1] : sums[0], at, panel, (int)tiles,
-                                0};
-            compute_tiles(j, packed, band, &next, &done, parts, 1);
-            done = next;
-        }
-    while (done.written < done.tiles)
-        write_share(j, &done);
-}
-
-INLINE void multiply_any(const job *j, const char *packed, const char *band,
-                         ptrdiff_t first_panel, ptrdiff_t end_panel, const int parts)
-{
-    if (whole_windows(j->f))
-        multiply_whole(j, packed, band, first_panel, end_panel, parts);
-    else
-        multiply(j, packed, band, first_panel, end_panel, parts);
 }
 
 static void multiply_panels(const pycnn_amx_filters *f, const pycnn_amx_image *g,
@@ -305,16 +286,16 @@ static void multiply_panels(const pycnn_amx_filters *f, const pycnn_amx_image *g
     config.palette = 1;
     for (int i = 0; i < 8; i++) {
         config.row_bytes[i] = CELL;
-        config.rows[i] = i < 4 || (i == 4) != whole_windows(f) ? (uint8_t)g->tile_rows : TILE;
+        config.rows[i] = i < 4 || (i == 4) != f->whole ? (uint8_t)g->tile_rows : TILE;
     }
     /* GCC's tile intrinsics do not say that they read memory. */
     __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
     if (f->parts == 1)
-        multiply_any(&j, packed, band, first_panel, end_panel, 1);
+        multiply(&j, packed, band, first_panel, end_panel, 1);
     else if (f->parts == 2)
-        multiply_any(&j, packed, band, first_panel, end_panel, 2);
+        multiply(&j, packed, band, first_panel, end_panel, 2);
     else
-        multiply_any(&j, packed, band, first_panel, end_panel, 3);
+        multiply(&j, packed, band, first_panel, end_panel, 3);
     _tile_release();
 }

@@ -134,12 +134,12 @@ INLINE int pack(pycnn_amx_filters *f, const float *weights, char *packed, const 
                 __m512i tile[3][TILE], cell[3];
                 ptrdiff_t where[DEPTH];
                 float ordered[DEPTH];
-                if (whole_windows(f))
+                if (f->whole)
                     list_products(f, plane * DEPTH, where);
                 for (int i = 0; i < TILE; i++) {
                     const int real = first + i < f->n_filters;
                     const float *values = real ? w + i * size : w;
-                    if (whole_windows(f)) {
+                    if (f->whole) {
                         for (int k = 0; k < DEPTH; k++)
                             ordered[k] = weights[(real ? first + i : first) * size + where[k]];
                         values = ordered;
@@ -287,7 +287,7 @@ INLINE ptrdiff_t split_any(const pycnn_amx_filters *f, const pycnn_amx_image *g,
                            ptrdiff_t first, ptrdiff_t end, char *band, unsigned char *unsafe,
                            const int parts)
 {
-    return whole_windows(f) ? split_whole(f, g, x, first, end, band, unsafe, parts)
+    return f->whole ? split_whole(f, g, x, first, end, band, unsafe, parts)
                             : split_band(f, g, x, first, end, band, unsafe, parts);
 }
 

@@ -13,8 +13,9 @@
 #define NAME(x) PASTE(x, SUFFIX)
 
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
- * vectors of filters, pixels beside two panels of them, and pixels x panels; depthwise: pixels in each of two rows; planes: rows x filters x vectors, the
- * widest for each number of filters. */
+ * vectors of filters (TILE_PIXELS), pixels beside two panels of two (PANELS_PIXELS), and pixels x
+ * panels of small tiles; depthwise: pixels in each of two rows; planes: rows x filters x vectors,
+ * the widest for each number of filters. */
 #define TILES_2(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2)
 #define TILES_3(TILE, rows, filters) TILES_2(TILE, rows, filters) TILE(rows, filters, 3)
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
