@@ -5,6 +5,8 @@ hold (NaN, infinity, the very large and the very small) are found while the imag
 reported: the caller computes such an image with the direct algorithm.
 """
 
+from libc.math cimport ceil
+
 from pycnn._engine cimport amx_kernels, pycnn_amx_filters, pycnn_amx_image, pycnn_amx_result
 from pycnn._geometry cimport Axis, Block, Call, Geometry, ceil_div
 
@@ -88,10 +90,10 @@ cdef double amx_cycles(const Geometry *g, Py_ssize_t rows, Py_ssize_t panels) no
     cdef Py_ssize_t cuts = ceil_div(g.x.out, band.out_width)
     cdef Py_ssize_t bands = ceil_div(rows, band.rows), step = min(f.taps_y, band.stride_y)
     # Of the image, that are split; a band of output rows has so many.
-    cdef double image_rows = <double> (rows - bands) * step + bands * f.taps_y
+    cdef double image_rows = <double> (rows - bands) * step + <double> bands * f.taps_y
     cdef double row_bytes = <double> band.band_bytes / ((band.rows - 1) * step + f.taps_y)
     cdef double pieces = image_rows * band.columns * f.kh * ceil_div(f.channels, TILE)
-    cdef double tiles = <double> ceil_div(rows * band.row_places, TILE) * panels
+    cdef double tiles = ceil(<double> rows * band.row_places / TILE) * panels
     cdef double products = tiles * f.tiles * tile_products(f.parts)
     return cuts * (bands * (BAND_CYCLES + reading_cycles(<double> panels * f.panel_bytes))
                    + image_rows * row_bytes / BYTES_PER_CYCLE + tiles * WRITING_CYCLES
@@ -104,7 +106,7 @@ cdef bint amx_pays(const Geometry *g) noexcept nogil:
     """Whether a planned convolution takes less time than its direct sum."""
     cdef double weights = <double> g.products * ((g.oc + 15) & ~15)
     return (amx_cycles(g, g.y.out, g.amx_filters.panels)
-            < g.y.out * g.x.out * weights / DIRECT_PRODUCTS + reading_cycles(4 * weights))
+            < weights * g.y.out * g.x.out / DIRECT_PRODUCTS + reading_cycles(4 * weights))
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:

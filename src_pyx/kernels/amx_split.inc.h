@@ -223,8 +223,8 @@ INLINE ptrdiff_t split_band(const pycnn_amx_filters *f, const pycnn_amx_image *g
     return n_unsafe;
 }
 
-/* Whole windows: the image rows of one output row, column by column; zeros outside the image.  What
- * lies beside it is left as it is. */
+/* Whole windows: the image rows of one output row, column by column; zeros above and below the image.
+ * Beside it, `gathered` is left as it is. */
 static void gather_rows(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
                         ptrdiff_t image_y, float *gathered)
 {
@@ -288,7 +288,7 @@ INLINE ptrdiff_t split_any(const pycnn_amx_filters *f, const pycnn_amx_image *g,
                            const int parts)
 {
     return f->whole ? split_whole(f, g, x, first, end, band, unsafe, parts)
-                            : split_band(f, g, x, first, end, band, unsafe, parts);
+                    : split_band(f, g, x, first, end, band, unsafe, parts);
 }
 
 static ptrdiff_t split_rows(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
