@@ -57,7 +57,7 @@ def _softmax_into(x: Array, out: Array, axis: int | None = -1) -> None:
             _softmax_of_short_rows(x.reshape(-1, x.shape[axis]), out.reshape(-1, x.shape[axis]))
         else:
             e = np.exp(x - x.max(axis=axis, keepdims=True))
-            np.divide(e, e.sum(axis=axis, keepdims=True), out=out)
+            _share(e, e.sum(axis=axis, keepdims=True), out)
 
 
 def _softmax_of_short_rows(x: Array, out: Array) -> None:
@@ -65,7 +65,7 @@ def _softmax_of_short_rows(x: Array, out: Array) -> None:
     n_rows, length = x.shape
     if n_rows < 64:
         e = np.exp(x - x.max(axis=1, keepdims=True))
-        np.divide(e, np.add.accumulate(e, axis=1)[:, -1:], out=out)
+        _share(e, np.add.accumulate(e, axis=1)[:, -1:], out)
         return
     step = _BLOCK // length
     for start in range(0, n_rows, step):
@@ -75,8 +75,16 @@ def _softmax_of_short_rows(x: Array, out: Array) -> None:
         total = columns[0].copy()
         for column in columns[1:]:
             total += column
-        columns /= total
+        _share(columns, total, columns)
         out[start : start + step] = columns.T
+
+
+def _share(e: Array, total: Array, out: Array) -> None:
+    """Parts of their total; NaN of one sign, which else depends on where a row stands."""
+    np.divide(e, total, out=out)
+    lost = np.isnan(total)
+    if lost.any():
+        np.copyto(out, np.nan, where=lost)
 
 
 _SMOOTH = {"sigmoid": _sigmoid_into, "softmax": _softmax_into}

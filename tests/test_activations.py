@@ -130,6 +130,19 @@ def test_softmax_of_a_row_has_the_bits_it_has_among_others(rng, dtype, length):
     assert_same_bits(pycnn.softmax(x, out=x), y)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "row", [[-np.nan, np.inf], [np.inf, np.nan], [np.inf, np.inf], [-np.nan] * 30]
+)
+def test_softmax_has_one_nan_wherever_a_row_stands(dtype, row):
+    row = np.array(row, dtype)
+    for n in [1, 2, 3, 5, 8, 9, 63, 64, 100]:
+        for i in range(n):
+            x = np.zeros((n, row.size), dtype)
+            x[i] = row
+            assert_same_bits(pycnn.softmax(x)[i], np.full_like(row, np.nan))
+
+
 def test_softmax_sums_to_one_far_from_zero(rng):
     x = rng.standard_normal((50, 10)).astype(np.float32) * 80 + 1e4
     np.testing.assert_allclose(pycnn.softmax(x).sum(axis=-1), 1, rtol=2e-6)

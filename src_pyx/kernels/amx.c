@@ -129,7 +129,7 @@ static int plan_filters(pycnn_amx_filters *f)
     f->planes = ceil_div(f->run, DEPTH);
     f->tiles = f->planes * f->kh * f->taps_x;
     f->panels = ceil_div(f->n_filters, TILE);
-    /* Tiles that are not aligned take an eighth more time, and filters are read for each of them. */
+    /* Tiles that are not aligned take an eighth more time, and filters are read for each. */
     const ptrdiff_t fewest = ceil_div(products, DEPTH);
     f->whole = 8 * fewest <= 7 * f->tiles &&
                fewest * f->parts * TILE_BYTES * f->panels <= FILTER_BYTES;

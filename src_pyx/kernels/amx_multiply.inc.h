@@ -1,4 +1,4 @@
-/* Products of tiles, and the writing of their sums; amx.c, which includes this, says what bounds it. */
+/* Products of tiles, and writing their sums; amx.c, which includes this, says what bounds it. */
 
 typedef struct {
     const pycnn_amx_filters *f;

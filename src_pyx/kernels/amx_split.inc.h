@@ -223,8 +223,8 @@ INLINE ptrdiff_t split_band(const pycnn_amx_filters *f, const pycnn_amx_image *g
     return n_unsafe;
 }
 
-/* Whole windows: the image rows of one output row, column by column; zeros above and below the image.
- * Beside it, `gathered` is left as it is. */
+/* Whole windows: the image rows of one output row, column by column; zeros above and below the
+ * image.  Beside it, `gathered` is left as it is. */
 static void gather_rows(const pycnn_amx_filters *f, const pycnn_amx_image *g, const float *x,
                         ptrdiff_t image_y, float *gathered)
 {
