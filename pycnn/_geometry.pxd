@@ -51,6 +51,11 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a - 1) // b + 1     # the sum of the two may be too large
 
 
+cdef inline double total_products(const Geometry *g, Py_ssize_t images) noexcept nogil:
+    """Multiply-adds of a direct sum."""
+    return <double> images * g.y.out * g.x.out * g.oc * g.products
+
+
 cdef inline bint hands_back(const Geometry *g) noexcept nogil:
     """Whether the algorithm may leave images or filters to be computed directly."""
     return g.algorithm == AMX or g.algorithm == WINOGRAD

@@ -14,7 +14,7 @@ from pycnn._geometry cimport Axis, Block, Call, Geometry, ceil_div
 cdef Py_ssize_t BAND_BYTES = 2 * 1024 * 1024
 cdef Py_ssize_t COLUMNS = 16
 # In a row of windows, and in all filters: far more would overflow where sizes are computed.
-cdef double MOST_NUMBERS = <double> (1 << 40)
+cdef double MOST_NUMBERS = 1e12
 
 cdef Py_ssize_t TILE = 16
 # As measured: to begin and end a band; to write a tile; a product of tiles, and one of whole
@@ -104,7 +104,7 @@ cdef double amx_cycles(const Geometry *g, Py_ssize_t rows, Py_ssize_t panels) no
 
 cdef bint amx_pays(const Geometry *g) noexcept nogil:
     """Whether a planned convolution takes less time than its direct sum."""
-    cdef double weights = <double> g.products * ((g.oc + 15) & ~15)
+    cdef double weights = <double> g.products * g.amx_filters.panels * TILE
     return (amx_cycles(g, g.y.out, g.amx_filters.panels)
             < weights * g.y.out * g.x.out / DIRECT_PRODUCTS + reading_cycles(4 * weights))
 

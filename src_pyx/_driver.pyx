@@ -9,6 +9,7 @@ from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
 from pycnn._geometry cimport (
     AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, ceil_div, hands_back,
+    total_products,
 )
 from pycnn._plan cimport (
     Weights, direct_weights, free_geometry, plan_geometry, planned_directly,
@@ -193,8 +194,8 @@ cdef void split_panels(const Geometry *g, Job *job, Py_ssize_t wanted) noexcept 
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     """Cuts the work into tasks.  No result depends on the cuts."""
     cdef const Geometry *g = plan.geometry
-    cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
-    cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
+    cdef int workers = workers_for(
+        plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
     # Some tasks a thread even out the load.
     cdef Py_ssize_t wanted = 4 * workers if workers > 1 else 1
     job.rows = band_rows(g)
@@ -219,9 +220,9 @@ cdef void divide_matrix(const Plan *plan, Job *job) noexcept nogil:
     bands are cut into four a thread at least, to even out the load.
     """
     cdef const Geometry *g = plan.geometry
-    cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products
+    cdef int workers = workers_for(
+        plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
     cdef double cycles, least = INFINITY
-    cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
     cdef Py_ssize_t fewest = 1, bands, chunks, turns
     cdef Job cut
     job.rows, job.panels = g.y.out, g.panels
@@ -247,8 +248,8 @@ cdef void divide_matrix(const Plan *plan, Job *job) noexcept nogil:
 cdef void divide_tiles(const Plan *plan, Job *job) noexcept nogil:
     """`divide` for winograd: images that are small share the packed filters."""
     cdef const Geometry *g = plan.geometry
-    cdef double products = <double> job.images * g.y.out * g.x.out * g.oc * g.products / 4
-    cdef int workers = workers_for(plan.threads, products, PY_SSIZE_T_MAX)
+    cdef int workers = workers_for(
+        plan.threads, total_products(g, job.images) / 4, PY_SSIZE_T_MAX)
     cdef Py_ssize_t rows = job.images * tile_rows(g)
     cdef Py_ssize_t full = 2 * g.kernels.direct_pixels // tile_columns(g) + 1
     # Few large bands: each meets all filters anew, and each chunk of panels all pixels.

@@ -17,7 +17,7 @@ from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._conv cimport execute
 from pycnn._driver cimport Job, Plan, workers_for
 from pycnn._engine cimport PYCNN_LEAKY_RELU, PYCNN_f32, PYCNN_f64, check
-from pycnn._geometry cimport Block, Geometry, hands_back
+from pycnn._geometry cimport Block, Geometry, hands_back, total_products
 from pycnn._planes cimport planes_pool_squares
 from pycnn._pool cimport free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
 
@@ -114,7 +114,7 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     job.marks, job.mark_sets = s.y.n_blocks * s.x.n_blocks, 1
     job.tasks = job.images * job.marks
     job.workers = workers_for(
-        plan.threads, <double> job.images * g.y.out * g.x.out * g.oc * g.products, job.tasks)
+        plan.threads, total_products(g, job.images), job.tasks)
     # Blocks are `band` columns wide, or the last one `room`.
     job.scratch_bytes = (band_bytes(s) + max(
         conv_scratch_bytes(g, s.x.band), conv_scratch_bytes(g, s.x.room),
