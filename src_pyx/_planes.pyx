@@ -19,6 +19,7 @@ cdef Py_ssize_t BLOCK_BYTES = 256 * 1024
 cdef Py_ssize_t BLOCK_ROWS = 32
 # What results laid beside each other afterwards should take of the caches.
 cdef Py_ssize_t RESULT_BYTES = 64 * 1024
+cdef Py_ssize_t LINE_BYTES = 64
 # So many are split by shuffles.
 cdef Py_ssize_t FEW_PLANES = 8
 
@@ -36,23 +37,29 @@ cdef inline Py_ssize_t window_rows(const Geometry *g) noexcept nogil:
     return (g.y.kernel - 1) * g.y.dilation + 1
 
 
+cdef inline Py_ssize_t row_numbers(const Geometry *g, Py_ssize_t columns) noexcept nogil:
+    """Numbers of a row of a plane: whole cache lines, so that each vector is written to one."""
+    cdef Py_ssize_t line = LINE_BYTES // g.itemsize
+    return (columns + reach(g) + line - 1) // line * line
+
+
 cdef Py_ssize_t planes_columns(const Geometry *g) noexcept nogil:
     """Output columns of a block one output row high that fits the budget; 0 when none does.
 
     Blocks that the row is cut into are an even number of columns and of rows, so that a pool can
     take them two by two.
     """
-    cdef Py_ssize_t budget = BLOCK_BYTES // g.itemsize
+    cdef Py_ssize_t budget = BLOCK_BYTES // g.itemsize, line = LINE_BYTES // g.itemsize
     if g.ic == 0 or g.x.stride > 64 or n_planes(g) > budget:
         return 0
     if reach(g) > budget or window_rows(g) > budget:
         return 0
-    return min(g.x.out, (budget // n_planes(g) // window_rows(g) - reach(g)) & ~1)
+    return min(g.x.out, (budget // n_planes(g) // window_rows(g) // line * line - reach(g)) & ~1)
 
 
 cdef Py_ssize_t block_rows(const Geometry *g, Py_ssize_t columns) noexcept nogil:
     """Output rows of a block of so many columns, at least 1."""
-    cdef Py_ssize_t row = (columns + reach(g)) * n_planes(g) * g.itemsize
+    cdef Py_ssize_t row = row_numbers(g, columns) * n_planes(g) * g.itemsize
     cdef Py_ssize_t spare = BLOCK_BYTES // row - window_rows(g)
     return min(BLOCK_ROWS, max(1, (spare // g.y.stride + 1) & ~1))
 
@@ -104,8 +111,8 @@ cdef Py_ssize_t planes_bytes(const Geometry *g) noexcept nogil:
     """Scratch: the input planes of one block, the result planes of some output rows, filters."""
     cdef Py_ssize_t columns = planes_columns(g)
     cdef Py_ssize_t rows = (block_rows(g, columns) - 1) * g.y.stride + window_rows(g)
-    return (((columns + reach(g)) * rows * n_planes(g) + result_rows(g, columns) * columns * g.oc)
-            * g.itemsize + weights_bytes(g))
+    cdef Py_ssize_t results = result_rows(g, columns) * columns * g.oc
+    return (row_numbers(g, columns) * rows * n_planes(g) + results) * g.itemsize + weights_bytes(g)
 
 
 cdef void list_taps(const Geometry *g, const Rectangle *r, Py_ssize_t n_rows, Py_ssize_t row_step,
@@ -158,7 +165,7 @@ cdef void planes_rectangle(
     cdef const char *origin
     cdef char *target
     cdef char *results
-    row_step = columns + reach(g) if copy else in_row
+    row_step = row_numbers(g, columns) if copy else in_row
     plane_step = ((rows - 1) * g.y.stride + window_rows(g)) * row_step if copy else 0
     results = scratch + n_planes(g) * plane_step * g.itemsize
     p.n_taps = (r.x.tap_last - r.x.tap_first) * g.ic

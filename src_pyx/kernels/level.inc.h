@@ -21,8 +21,6 @@
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
 #define TILES_6(TILE, rows, filters)                                                               \
     TILES_4(TILE, rows, filters) TILE(rows, filters, 5) TILE(rows, filters, 6)
-#define TILES_8(TILE, rows, filters)                                                               \
-    TILES_6(TILE, rows, filters) TILE(rows, filters, 7) TILE(rows, filters, 8)
 #define DIRECT_PANELS_TILES_3(TILE)                                                                \
     TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6) TILE(2, 2) TILE(2, 3) TILE(3, 2)
 #if REGISTERS == 32
@@ -31,27 +29,33 @@
 #define DIRECT_PANELS_TILES(TILE)                                                                  \
     DIRECT_PANELS_TILES_3(TILE) TILE(4, 2) TILE(5, 2) TILE(6, 2)
 #define DEPTHWISE_PIXELS 7
-#define PLANES_VECTORS 8
-#define PLANES_MOST_ROWS {4, 2, 1, 1}
-#define PLANES_MOST_VECTORS {6, 4, 8, 6}
-#define PLANES_POOL_MOST_VECTORS {8, 6, 4}
+#define PLANES_VECTORS 6
+#define PLANES_SUMS 24
+#define PLANES_MOST_VECTORS {6, 3, 4, 3}
+#define PLANES_POOL_MOST_VECTORS {6, 3, 4}
 #define PLANES_TILES(TILE)                                                                         \
-    TILES_6(TILE, 1, 1) TILES_6(TILE, 4, 1) TILES_4(TILE, 1, 2) TILES_4(TILE, 2, 2)                \
-    TILES_8(TILE, 1, 3) TILES_6(TILE, 1, 4)
-#define PLANES_POOL_TILES(TILE) TILES_8(TILE, 2, 1) TILES_6(TILE, 2, 2) TILES_4(TILE, 2, 3)
+    TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_6(TILE, 4, 1) TILES_3(TILE, 1, 2)                \
+    TILES_3(TILE, 2, 2) TILES_3(TILE, 4, 2) TILES_4(TILE, 1, 3) TILES_4(TILE, 2, 3)                \
+    TILES_2(TILE, 4, 3) TILES_3(TILE, 1, 4) TILES_3(TILE, 2, 4) TILE(4, 4, 1)
+#define PLANES_POOL_TILES(TILE)                                                                    \
+    TILES_6(TILE, 2, 1) TILES_6(TILE, 4, 1) TILES_3(TILE, 2, 2) TILES_3(TILE, 4, 2)                \
+    TILES_4(TILE, 2, 3) TILES_2(TILE, 4, 3)
 #else
 #define TILE_PIXELS 6
 #define PANELS_PIXELS 3
 #define DIRECT_PANELS_TILES DIRECT_PANELS_TILES_3
 #define DEPTHWISE_PIXELS 4
 #define PLANES_VECTORS 6
-#define PLANES_MOST_ROWS {2, 1, 1, 1}
+#define PLANES_SUMS 12
 #define PLANES_MOST_VECTORS {6, 6, 4, 3}
 #define PLANES_POOL_MOST_VECTORS {6, 3, 2}
 #define PLANES_TILES(TILE)                                                                         \
-    TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_6(TILE, 1, 2) TILES_4(TILE, 1, 3)                \
-    TILES_3(TILE, 1, 4)
-#define PLANES_POOL_TILES(TILE) TILES_6(TILE, 2, 1) TILES_3(TILE, 2, 2) TILES_2(TILE, 2, 3)
+    TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_3(TILE, 4, 1) TILES_6(TILE, 1, 2)                \
+    TILES_3(TILE, 2, 2) TILE(4, 2, 1) TILES_4(TILE, 1, 3) TILES_2(TILE, 2, 3) TILE(4, 3, 1)        \
+    TILES_3(TILE, 1, 4) TILE(2, 4, 1)
+#define PLANES_POOL_TILES(TILE)                                                                    \
+    TILES_6(TILE, 2, 1) TILES_3(TILE, 4, 1) TILES_3(TILE, 2, 2) TILE(4, 2, 1) TILES_2(TILE, 2, 3)  \
+    TILE(4, 3, 1)
 #endif
 
 #include "compact.inc.h"

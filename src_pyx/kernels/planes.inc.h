@@ -6,11 +6,14 @@
  *       max(conv[2*y][f][2*j], conv[2*y][f][2*j+1], conv[2*y+1][f][2*j], conv[2*y+1][f][2*j+1])
  *
  * The vectors of planes lie along the output row.  A tile is one or more rows x filters x vectors of
- * outputs: an image vector serves all its filters and rows, a weight all its vectors, so that loads,
- * which mostly cross a cache line, take less time than the multiply-adds.  Every sum runs over k from
- * zero, the bias last: its bits do not depend on the tile.  Small windows are bound by the number of
- * instructions around their products: hence one list of taps, rows of tiles in one function, and a
- * pool that takes its maxima before anything is stored.
+ * outputs: an image vector serves all its filters and rows, a weight all its vectors.  Every sum runs
+ * over k from zero, the bias last: its bits do not depend on the tile.
+ *
+ * Bound by multiply-adds and by what is issued beside them: where two 512-bit ones start in a cycle, a
+ * load that crosses a line, as most here do, was measured to delay them by as much as one of them
+ * takes, a broadcast by a quarter of that.  Hence as many rows in a tile as registers allow.  Windows
+ * of few taps are bound by what is around their products: hence one list of taps, rows of tiles in
+ * one function, and a pool that takes its maxima before anything is stored.
  */
 
 typedef VECTOR NAME(planes_sums)[PLANES_ROWS][PLANES_FILTERS][PLANES_VECTORS];
@@ -58,18 +61,20 @@ NAME(planes_add)(const T *x, const ptrdiff_t *taps, ptrdiff_t n, const T *w, ptr
 }
 
 static inline __attribute__((always_inline)) void
-NAME(planes_store)(VECTOR (*y)[PLANES_VECTORS], T *out, ptrdiff_t out_step, ptrdiff_t out_plane,
+NAME(planes_store)(VECTOR (*y)[PLANES_VECTORS], T *out, const int beside, ptrdiff_t out_plane,
                    const int filters, const int vectors)
 {
     UNROLL for (int v = 0; v < vectors; v++) {
         VECTOR pixels[PLANES_FILTERS];
         UNROLL for (int f = 0; f < filters; f++)
             pixels[f] = y[f][v];
-        const int beside = filters > 1 && out_step > 1;
-        if (beside)
+        if (beside) {
             NAME(interleave_vectors)(pixels, filters);
-        UNROLL for (int f = 0; f < filters; f++)
-            STORE(out + v * LANES * out_step + (beside ? f * LANES : f * out_plane), pixels[f]);
+            UNROLL for (int f = 0; f < filters; f++)
+                STORE(out + (v * filters + f) * LANES, pixels[f]);
+        } else
+            UNROLL for (int f = 0; f < filters; f++)
+                STORE(out + f * out_plane + v * LANES, pixels[f]);
     }
 }
 
@@ -174,15 +179,19 @@ NAME(planes_tiles)(const pycnn_planes *p, ptrdiff_t y, ptrdiff_t at, ptrdiff_t t
         }
         const int relu = p->activation == PYCNN_RELU;
         if (pool) {
-            NAME(planes_pool)(sum[0], sum[rows - 1], relu, tile_out, out_step, out_plane, filters,
-                              vectors);
+            UNROLL for (int r = 0; r + 1 < rows; r += 2)
+                NAME(planes_pool)(sum[r], sum[r + 1], relu, tile_out + r / 2 * out_row, out_step,
+                                  out_plane, filters, vectors);
             continue;
         }
         if (relu)
             FOR_SUMS sum[r][f][v] = NAME(rectify_sum)(sum[r][f][v]);
-        UNROLL for (int r = 0; r < rows; r++)
-            NAME(planes_store)(sum[r], tile_out + r * out_row, out_step, out_plane, filters,
-                               vectors);
+        if (filters > 1 && out_step > 1)
+            UNROLL for (int r = 0; r < rows; r++)
+                NAME(planes_store)(sum[r], tile_out + r * out_row, 1, out_plane, filters, vectors);
+        else
+            UNROLL for (int r = 0; r < rows; r++)
+                NAME(planes_store)(sum[r], tile_out + r * out_row, 0, out_plane, filters, vectors);
     }
 }
 #undef FOR_SUMS
@@ -220,7 +229,6 @@ static NAME(planes_function) *const
 /* n_pixels >= LANES: the caller sends shorter rows to `direct`. */
 static void NAME(planes)(const pycnn_planes *p)
 {
-    static const ptrdiff_t most_rows[] = PLANES_MOST_ROWS;
     static const ptrdiff_t most_vectors[2][PLANES_FILTERS] = {PLANES_MOST_VECTORS,
                                                               PLANES_POOL_MOST_VECTORS};
     const ptrdiff_t vectors = (p->n_pixels - 1) / LANES + 1;
@@ -235,10 +243,16 @@ static void NAME(planes)(const pycnn_planes *p)
             tiles = 2;      /* which overlap */
         /* Of almost equal width: some have a vector more. */
         const ptrdiff_t wide = vectors / tiles, wider = vectors % tiles;
+        /* As many rows as leave all sums in registers; the last begins no later than one image row
+         * after the first has ended. */
+        ptrdiff_t most_rows = p->share_rows ? PLANES_ROWS : 1;
+        while (most_rows * filters * (wide + (wider > 0)) > PLANES_SUMS
+               || most_rows > p->taps_y + 1)
+            most_rows /= 2;
         for (ptrdiff_t y = 0; y < p->n_rows; y += rows) {
-            rows = p->pool ? 2 : most_rows[filters - 1];
-            if (!p->pool && (!p->share_rows || rows > p->taps_y || rows > p->n_rows - y))
-                rows = 1;
+            rows = most_rows;
+            while (rows > p->n_rows - y)
+                rows /= 2;
             NAME(planes_function) *const *kinds =
                 NAME(planes_functions)[p->pool][rows - 1][filters - 1];
             if (wider > 0)
