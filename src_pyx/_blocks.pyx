@@ -16,13 +16,15 @@ from pycnn._engine cimport (
     CACHE_LINE, DEPTHWISE_ROWS, DIRECT_PANELS, pycnn_depthwise, pycnn_line, pycnn_tap,
 )
 from pycnn._geometry cimport (
-    AMX, DEPTHWISE, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
+    AMX, DEPTHWISE, DIRECT, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
 )
 from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
 # Sums of at most so many products go to two panels at once: storing them counts.
 cdef Py_ssize_t PAIR_PRODUCTS = 256
+# Filters that stay in a second-level cache from one rectangle of a block to the next.
+cdef Py_ssize_t FILTERS_BYTES = 1024 * 1024
 # Rows that are copied together stay in or near a second-level cache; longer ones are read in place.
 cdef Py_ssize_t RING_BYTES = 512 * 1024
 # Room to place them.
@@ -202,26 +204,23 @@ cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexce
     return taps_bytes(g) + ((planes_bytes(g) + 63) & ~63 if g.algorithm == PLANES else 0)
 
 
-cdef bint conv_block(
+cdef inline Py_ssize_t near_panels(const Geometry *g) noexcept nogil:
+    """Panels of filters that all rectangles of a block meet before the next ones."""
+    if g.algorithm != DIRECT or g.y.n_spans * g.x.n_spans == 1:
+        return g.panels
+    return max(1, FILTERS_BYTES // max(1, g.panel * g.products * g.itemsize))
+
+
+cdef void conv_rectangles(
     const Geometry *g, const Call *call, const char *image, const Block *block, char *out,
     Py_ssize_t out_row_step, bint pool, char *scratch,
 ) noexcept nogil:
-    """One block of one image; `out` is its first pixel. True when it must be computed directly.
-
-    With `pool` squares of 2 x 2 outputs leave their maximum alone, where `planes_pool_squares`.
-    """
+    """A block, one rectangle of windows that have the same taps after the other."""
     cdef Span rows, columns
     cdef Rectangle r
     cdef Py_ssize_t i, j
     cdef char *target
     cdef pycnn_tap *taps = <pycnn_tap *> scratch
-    if g.algorithm == AMX:
-        return amx_block(g, call, image, block, out, out_row_step, scratch)
-    if g.algorithm == WINOGRAD:
-        return winograd_block(g, call, image, block, out, out_row_step, scratch)
-    if depthwise_by_rows(g):
-        depthwise_block(g, call, image, block, out, out_row_step, scratch)
-        return False
     for i in range(g.y.n_spans):
         if overlap(&g.y.spans[i], block.top, block.bottom, &rows) <= 0:
             continue
@@ -239,4 +238,27 @@ cdef bint conv_block(
                                  scratch + taps_bytes(g))
             else:
                 direct_rectangle(g, call, block, &r, target, out_row_step, taps)
+
+
+cdef bint conv_block(
+    const Geometry *g, const Call *call, const char *image, const Block *block, char *out,
+    Py_ssize_t out_row_step, bint pool, char *scratch,
+) noexcept nogil:
+    """One block of one image; `out` is its first pixel. True when it must be computed directly.
+
+    With `pool` squares of 2 x 2 outputs leave their maximum alone, where `planes_pool_squares`.
+    """
+    cdef Block part
+    if g.algorithm == AMX:
+        return amx_block(g, call, image, block, out, out_row_step, scratch)
+    if g.algorithm == WINOGRAD:
+        return winograd_block(g, call, image, block, out, out_row_step, scratch)
+    if depthwise_by_rows(g):
+        depthwise_block(g, call, image, block, out, out_row_step, scratch)
+        return False
+    part = block[0]
+    while part.first_panel < block.last_panel:
+        part.last_panel = min(part.first_panel + near_panels(g), block.last_panel)
+        conv_rectangles(g, call, image, &part, out, out_row_step, pool, scratch)
+        part.first_panel = part.last_panel
     return False

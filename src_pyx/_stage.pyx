@@ -58,7 +58,8 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     `direct` is the stage for what the algorithm of `conv` hands back.
     """
     cdef const Geometry *g = conv.geometry
-    cdef bint high = g.tile > 1 or s.y.stride < s.y.kernel
+    cdef bint high = (g.tile > 1 or s.y.stride < s.y.kernel
+                      or g.oc * g.products * g.itemsize > HIGH_BAND_BYTES)
     cdef Py_ssize_t budget = HIGH_BAND_BYTES if high else BAND_BYTES
     cdef Py_ssize_t pixels = budget // (g.oc * g.itemsize)
     s.plan.geometry = g
