@@ -168,6 +168,19 @@ def test_every_product_counts_once(where, n_filters, channels):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (6, 5)])
+def test_filters_larger_than_the_caches_at_borders(rng, shape, groups, dtype):
+    x = rng.standard_normal((*shape, 160 * groups)).astype(dtype)
+    filters = rng.standard_normal((205 * groups, 3, 3, 160)).astype(dtype)
+    bias = rng.standard_normal(205 * groups).astype(dtype)
+    kwargs = {"padding": "same", "groups": groups}
+    expected = reference.conv2d(x, filters, bias, **kwargs)
+    bound = reference.conv2d_bound(x, filters, bias, **kwargs)
+    assert_within(pycnn.conv2d(x, filters, bias, **kwargs), expected, bound)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("channels", "n_filters"), [(1, 1), (3, 8), (32, 32), (64, 65)])
 def test_subnormals_are_computed(rng, dtype, channels, n_filters):
     tiny = np.finfo(dtype).smallest_subnormal

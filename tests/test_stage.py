@@ -158,6 +158,17 @@ def test_few_filters_are_the_layers_one_by_one(rng, n_filters, dtype):
                 np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("pool_size", [2, 3])
+def test_filters_larger_than_the_caches_are_the_layers_one_by_one(rng, pool_size, dtype):
+    x = rng.standard_normal((19, 17, 96)).astype(dtype)
+    filters = rng.standard_normal((330, 3, 3, 96)).astype(dtype)
+    convolved = pycnn.conv2d(x, filters, padding=1, activation="relu")
+    expected = pycnn.max_pool2d(convolved, pool_size, 2)
+    actual = pycnn.conv_relu_pool(x, filters, pool_size=pool_size, pool_stride=2, padding=1)
+    assert_same_bits(actual, expected)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_filters", [1, 2, 3, 4, 5, 8, 16, 17])
