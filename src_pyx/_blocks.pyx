@@ -16,14 +16,15 @@ from pycnn._engine cimport (
     CACHE_LINE, DEPTHWISE_ROWS, DIRECT_PANELS, pycnn_depthwise, pycnn_line, pycnn_tap,
 )
 from pycnn._geometry cimport (
-    AMX, DEPTHWISE, DIRECT, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, panel_width,
+    AMX, DEPTHWISE, DIRECT, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, ceil_div,
+    panel_width,
 )
 from pycnn._planes cimport planes_bytes, planes_rectangle, planes_taps_bytes
 from pycnn._winograd cimport winograd_block, winograd_scratch_bytes
 
 # Sums of at most so many products go to two panels at once: storing them counts.
 cdef Py_ssize_t PAIR_PRODUCTS = 256
-# Filters that stay in a second-level cache from one rectangle of a block to the next.
+# Filters that stay in a second-level cache of 2 MiB from one rectangle of a block to the next.
 cdef Py_ssize_t FILTERS_BYTES = 1024 * 1024
 # Rows that are copied together stay in or near a second-level cache; longer ones are read in place.
 cdef Py_ssize_t RING_BYTES = 512 * 1024
@@ -204,11 +205,13 @@ cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexce
     return taps_bytes(g) + ((planes_bytes(g) + 63) & ~63 if g.algorithm == PLANES else 0)
 
 
-cdef inline Py_ssize_t near_panels(const Geometry *g) noexcept nogil:
-    """Panels of filters that all rectangles of a block meet before the next ones."""
+cdef inline Py_ssize_t near_panels(const Geometry *g, Py_ssize_t panels) noexcept nogil:
+    """Of so many panels of filters, those that all rectangles of a block meet before the others."""
+    cdef Py_ssize_t near
     if g.algorithm != DIRECT or g.y.n_spans * g.x.n_spans == 1:
-        return g.panels
-    return max(1, FILTERS_BYTES // max(1, g.panel * g.products * g.itemsize))
+        return panels
+    near = max(1, FILTERS_BYTES // max(1, g.panel * g.products * g.itemsize))
+    return ceil_div(panels, ceil_div(panels, near))     # in equal shares
 
 
 cdef void conv_rectangles(
@@ -249,6 +252,7 @@ cdef bint conv_block(
     With `pool` squares of 2 x 2 outputs leave their maximum alone, where `planes_pool_squares`.
     """
     cdef Block part
+    cdef Py_ssize_t panels
     if g.algorithm == AMX:
         return amx_block(g, call, image, block, out, out_row_step, scratch)
     if g.algorithm == WINOGRAD:
@@ -256,9 +260,10 @@ cdef bint conv_block(
     if depthwise_by_rows(g):
         depthwise_block(g, call, image, block, out, out_row_step, scratch)
         return False
+    panels = near_panels(g, block.last_panel - block.first_panel)
     part = block[0]
     while part.first_panel < block.last_panel:
-        part.last_panel = min(part.first_panel + near_panels(g), block.last_panel)
+        part.last_panel = min(part.first_panel + panels, block.last_panel)
         conv_rectangles(g, call, image, &part, out, out_row_step, pool, scratch)
         part.first_panel = part.last_panel
     return False

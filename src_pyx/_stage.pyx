@@ -25,8 +25,9 @@ from pycnn._pool cimport free_pooling, plan_pooling, pool_rows, pool_scratch_byt
 
 cdef Py_ssize_t BAND_BYTES = 128 * 1024
 # Where pooling windows overlap, so do the bands; winograd needs rows of many tiles, which are
-# several pixels high; and many filters are read from beyond the caches.
+# several pixels high; and many filters are read anew for each band.
 cdef Py_ssize_t HIGH_BAND_BYTES = 512 * 1024
+cdef Py_ssize_t MANY_FILTERS_BYTES = 512 * 1024
 
 
 cdef void cut_windows(Windows *w, Py_ssize_t fit, const Geometry *g,
@@ -60,10 +61,10 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     `direct` is the stage for what the algorithm of `conv` hands back.
     """
     cdef const Geometry *g = conv.geometry
-    # Each band reads all filters; several threads need several bands all the same.
+    # Several threads need several bands all the same.
     cdef bint alone = workers_for(conv.threads, total_products(g, 1), PY_SSIZE_T_MAX) == 1
     cdef bint high = (g.tile > 1 or s.y.stride < s.y.kernel
-                      or alone and g.oc * g.products * g.itemsize > HIGH_BAND_BYTES)
+                      or alone and g.oc * g.products * g.itemsize > MANY_FILTERS_BYTES)
     cdef Py_ssize_t budget = HIGH_BAND_BYTES if high else BAND_BYTES
     cdef Py_ssize_t pixels = budget // (g.oc * g.itemsize)
     s.plan.geometry = g

@@ -14,8 +14,8 @@
 
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
  * vectors of filters (TILE_PIXELS), pixels beside two panels of two (PANELS_PIXELS), and pixels x
- * panels of small tiles; depthwise: pixels in each of two rows; planes: rows x filters x vectors,
- * the widest for each number of filters. */
+ * panels of small tiles; depthwise: pixels in each of two rows; planes: rows x filters x vectors, all
+ * that can be chosen: of PLANES_SUMS at most, and so many vectors for each number of filters. */
 #define TILES_2(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2)
 #define TILES_3(TILE, rows, filters) TILES_2(TILE, rows, filters) TILE(rows, filters, 3)
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
