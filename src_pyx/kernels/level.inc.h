@@ -15,7 +15,8 @@
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
  * vectors of filters (TILE_PIXELS), pixels beside two panels of two (PANELS_PIXELS), and pixels x
  * panels of small tiles; depthwise: pixels in each of two rows; planes: rows x filters x vectors, all
- * that can be chosen: of PLANES_SUMS at most, and so many vectors for each number of filters. */
+ * that can be chosen: of PLANES_MOST_ROWS, PLANES_SUMS and so many vectors for each number of filters
+ * at most. */
 #define TILES_2(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2)
 #define TILES_3(TILE, rows, filters) TILES_2(TILE, rows, filters) TILE(rows, filters, 3)
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
@@ -30,6 +31,7 @@
     DIRECT_PANELS_TILES_3(TILE) TILE(4, 2) TILE(5, 2) TILE(6, 2)
 #define DEPTHWISE_PIXELS 7
 #define PLANES_VECTORS 6
+#define PLANES_MOST_ROWS 4
 #define PLANES_SUMS 24
 #define PLANES_MOST_VECTORS {6, 3, 4, 3}
 #define PLANES_POOL_MOST_VECTORS {6, 3, 4}
@@ -46,16 +48,14 @@
 #define DIRECT_PANELS_TILES DIRECT_PANELS_TILES_3
 #define DEPTHWISE_PIXELS 4
 #define PLANES_VECTORS 6
+#define PLANES_MOST_ROWS 2
 #define PLANES_SUMS 12
 #define PLANES_MOST_VECTORS {6, 6, 4, 3}
 #define PLANES_POOL_MOST_VECTORS {6, 3, 2}
 #define PLANES_TILES(TILE)                                                                         \
-    TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_3(TILE, 4, 1) TILES_6(TILE, 1, 2)                \
-    TILES_3(TILE, 2, 2) TILE(4, 2, 1) TILES_4(TILE, 1, 3) TILES_2(TILE, 2, 3) TILE(4, 3, 1)        \
-    TILES_3(TILE, 1, 4) TILE(2, 4, 1)
-#define PLANES_POOL_TILES(TILE)                                                                    \
-    TILES_6(TILE, 2, 1) TILES_3(TILE, 4, 1) TILES_3(TILE, 2, 2) TILE(4, 2, 1) TILES_2(TILE, 2, 3)  \
-    TILE(4, 3, 1)
+    TILES_6(TILE, 1, 1) TILES_6(TILE, 2, 1) TILES_6(TILE, 1, 2) TILES_3(TILE, 2, 2)                \
+    TILES_4(TILE, 1, 3) TILES_2(TILE, 2, 3) TILES_3(TILE, 1, 4) TILE(2, 4, 1)
+#define PLANES_POOL_TILES(TILE) TILES_6(TILE, 2, 1) TILES_3(TILE, 2, 2) TILES_2(TILE, 2, 3)
 #endif
 
 #include "compact.inc.h"

@@ -245,7 +245,7 @@ static void NAME(planes)(const pycnn_planes *p)
         const ptrdiff_t wide = vectors / tiles, wider = vectors % tiles;
         /* As many rows as leave all sums in registers; the last begins no later than one image row
          * after the first has ended. */
-        ptrdiff_t most_rows = p->share_rows ? PLANES_ROWS : 1;
+        ptrdiff_t most_rows = p->share_rows ? PLANES_MOST_ROWS : 1;
         while (most_rows * filters * (wide + (wider > 0)) > PLANES_SUMS
                || most_rows > p->taps_y + 1)
             most_rows /= 2;
