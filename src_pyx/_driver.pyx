@@ -8,8 +8,7 @@ from pycnn._amx cimport amx_cycles
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
 from pycnn._geometry cimport (
-    AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, ceil_div, hands_back,
-    total_products,
+    AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, ceil_div, hands_back, total_products,
 )
 from pycnn._plan cimport (
     Weights, direct_weights, free_geometry, plan_geometry, planned_directly,
@@ -194,8 +193,7 @@ cdef void split_panels(const Geometry *g, Job *job, Py_ssize_t wanted) noexcept 
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     """Cuts the work into tasks.  No result depends on the cuts."""
     cdef const Geometry *g = plan.geometry
-    cdef int workers = workers_for(
-        plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
+    cdef int workers = workers_for(plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
     # Some tasks a thread even out the load.
     cdef Py_ssize_t wanted = 4 * workers if workers > 1 else 1
     job.rows = band_rows(g)
@@ -220,8 +218,7 @@ cdef void divide_matrix(const Plan *plan, Job *job) noexcept nogil:
     bands are cut into four a thread at least, to even out the load.
     """
     cdef const Geometry *g = plan.geometry
-    cdef int workers = workers_for(
-        plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
+    cdef int workers = workers_for(plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
     cdef double cycles, least = INFINITY
     cdef Py_ssize_t fewest = 1, bands, chunks, turns
     cdef Job cut

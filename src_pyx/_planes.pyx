@@ -11,15 +11,16 @@ A grey image with stride 1 is its own plane and is read in place.
 from libc.string cimport memcpy
 
 from pycnn._axis cimport Span
-from pycnn._engine cimport PLANES_FILTERS, PLANES_POOL_FILTERS, PLANES_ROWS, pycnn_planes
-from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle
+from pycnn._engine cimport (
+    CACHE_LINE, PLANES_FILTERS, PLANES_POOL_FILTERS, PLANES_ROWS, pycnn_planes,
+)
+from pycnn._geometry cimport PLANES, Call, Geometry, Rectangle, ceil_div
 
 # One block's planes stay in the L2 cache; its rows should pay for the rows shared with the next.
 cdef Py_ssize_t BLOCK_BYTES = 256 * 1024
 cdef Py_ssize_t BLOCK_ROWS = 32
 # What results laid beside each other afterwards should take of the caches.
 cdef Py_ssize_t RESULT_BYTES = 64 * 1024
-cdef Py_ssize_t LINE_BYTES = 64
 # So many are split by shuffles.
 cdef Py_ssize_t FEW_PLANES = 8
 
@@ -39,8 +40,8 @@ cdef inline Py_ssize_t window_rows(const Geometry *g) noexcept nogil:
 
 cdef inline Py_ssize_t row_numbers(const Geometry *g, Py_ssize_t columns) noexcept nogil:
     """Numbers of a row of a plane: whole cache lines, so that each vector is written to one."""
-    cdef Py_ssize_t line = LINE_BYTES // g.itemsize
-    return (columns + reach(g) + line - 1) // line * line
+    cdef Py_ssize_t line = CACHE_LINE // g.itemsize
+    return ceil_div(columns + reach(g), line) * line
 
 
 cdef Py_ssize_t planes_columns(const Geometry *g) noexcept nogil:
@@ -49,7 +50,7 @@ cdef Py_ssize_t planes_columns(const Geometry *g) noexcept nogil:
     Blocks that the row is cut into are an even number of columns and of rows, so that a pool can
     take them two by two.
     """
-    cdef Py_ssize_t budget = BLOCK_BYTES // g.itemsize, line = LINE_BYTES // g.itemsize
+    cdef Py_ssize_t budget = BLOCK_BYTES // g.itemsize, line = CACHE_LINE // g.itemsize
     if g.ic == 0 or g.x.stride > 64 or n_planes(g) > budget:
         return 0
     if reach(g) > budget or window_rows(g) > budget:

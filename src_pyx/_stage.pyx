@@ -119,8 +119,7 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     cdef const Geometry *g = plan.geometry
     job.marks, job.mark_sets = s.y.n_blocks * s.x.n_blocks, 1
     job.tasks = job.images * job.marks
-    job.workers = workers_for(
-        plan.threads, total_products(g, job.images), job.tasks)
+    job.workers = workers_for(plan.threads, total_products(g, job.images), job.tasks)
     # Blocks are `band` columns wide, or the last one `room`.
     job.scratch_bytes = (band_bytes(s) + max(
         conv_scratch_bytes(g, s.x.band), conv_scratch_bytes(g, s.x.room),

@@ -14,9 +14,9 @@
 
 /* Tiles whose sums, with what they are multiplied by, fill the registers.  direct: pixels beside two
  * vectors of filters (TILE_PIXELS), pixels beside two panels of two (PANELS_PIXELS), and pixels x
- * panels of small tiles; depthwise: pixels in each of two rows; planes: rows x filters x vectors, all
- * that can be chosen: of PLANES_MOST_ROWS, PLANES_SUMS and so many vectors for each number of filters
- * at most. */
+ * panels of small tiles; depthwise: pixels in each of two rows; planes: rows x filters x vectors, every
+ * tile that PLANES_MOST_ROWS, PLANES_SUMS and the most vectors for each number of filters let planes()
+ * choose: a missing one would be called through NULL. */
 #define TILES_2(TILE, rows, filters) TILE(rows, filters, 1) TILE(rows, filters, 2)
 #define TILES_3(TILE, rows, filters) TILES_2(TILE, rows, filters) TILE(rows, filters, 3)
 #define TILES_4(TILE, rows, filters) TILES_3(TILE, rows, filters) TILE(rows, filters, 4)
