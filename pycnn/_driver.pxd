@@ -44,6 +44,7 @@ cdef struct Convolution:
 cdef int plan_convolution(Convolution *c, int type, int parts) noexcept nogil
 cdef void free_convolution(Convolution *c) noexcept nogil
 cdef int workers_for(int threads, double products, Py_ssize_t tasks) noexcept nogil
+cdef void count_chunks(const Geometry *g, Job *job) noexcept nogil
 cdef Py_ssize_t scratch_bytes(const Plan *plan, Py_ssize_t images) noexcept nogil
 cdef int run(const Plan *plan, Weights *weights, const char *x, const char *bias, int activation,
              double slope, char *out, Py_ssize_t images, char *scratch) noexcept nogil

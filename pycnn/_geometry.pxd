@@ -14,8 +14,8 @@ cdef struct Geometry:
     Py_ssize_t group_ic, group_oc   # channels and filters of one group
     Py_ssize_t products             # kh * kw * group_ic, the length of one output's sum
     Py_ssize_t group_lanes          # filters of a group, padded as the algorithm needs them
-    Py_ssize_t panel                # direct, dots: filters of a panel, fewer in a group's last
-    Py_ssize_t panels               # direct, dots, amx, winograd: panels of filters in all groups
+    # direct, dots, amx, winograd: filters of a panel, fewer in a group's last; panels of all groups
+    Py_ssize_t panel, panels
     const pycnn_kernels *kernels
     Py_ssize_t itemsize
     Algorithm algorithm
@@ -59,6 +59,12 @@ cdef inline double total_products(const Geometry *g, Py_ssize_t images) noexcept
 cdef inline bint hands_back(const Geometry *g) noexcept nogil:
     """Whether the algorithm may leave images or filters to be computed directly."""
     return g.algorithm == AMX or g.algorithm == WINOGRAD
+
+
+cdef inline Py_ssize_t first_filter(const Geometry *g, Py_ssize_t panel) noexcept nogil:
+    """Of a panel; behind the last panel, the number of filters."""
+    cdef Py_ssize_t of_group = g.panels // g.groups
+    return panel // of_group * g.group_oc + panel % of_group * g.panel
 
 
 cdef inline Py_ssize_t panel_width(const Geometry *g, Py_ssize_t f) noexcept nogil:

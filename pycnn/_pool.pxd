@@ -30,6 +30,8 @@ cdef void free_pooling(Pooling *g) noexcept nogil
 cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil
 cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) noexcept nogil
 cdef Py_ssize_t pool_scratch_bytes(const Pooling *g) noexcept nogil
+cdef void pool_channels(const Pooling *g, const char *image, Py_ssize_t first, Py_ssize_t last,
+                        char *out, Py_ssize_t out_row) noexcept nogil
 cdef void pool_rows(
     const Pooling *g, const char *image, Py_ssize_t row0, Py_ssize_t first, Py_ssize_t last,
     char *out, char *scratch,

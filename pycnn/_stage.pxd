@@ -16,6 +16,7 @@ cdef struct Stage:
     Windows y, x
     Pooling pool                    # of one block
     bint pooled                     # by the convolution's kernel, before anything is stored
+    bint by_panels                  # panels of filters may be pooled apart
 
 
 cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) noexcept nogil

@@ -179,15 +179,19 @@ cdef bint filters_outweigh(const Geometry *g) noexcept nogil:
 
 
 cdef void count_tasks(const Geometry *g, Job *job) noexcept nogil:
-    job.bands = (g.y.out - 1) // job.rows + 1
-    job.panel_chunks = (g.panels - 1) // job.panels + 1
+    job.bands = ceil_div(g.y.out, job.rows)
+    count_chunks(g, job)
+
+
+cdef void count_chunks(const Geometry *g, Job *job) noexcept nogil:
+    job.panel_chunks = ceil_div(g.panels, job.panels)
     job.tasks = job.images * job.bands * job.panel_chunks
 
 
 cdef void split_panels(const Geometry *g, Job *job, Py_ssize_t wanted) noexcept nogil:
     while job.panels > 1 and job.tasks < wanted:
         job.panels = (job.panels + 1) // 2
-        count_tasks(g, job)
+        count_chunks(g, job)
 
 
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:

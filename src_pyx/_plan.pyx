@@ -16,8 +16,8 @@ from pycnn._geometry cimport (
 from pycnn._planes cimport planes_fit
 from pycnn._winograd cimport winograd_pack, winograd_packed_bytes, winograd_plan
 
-# Below it, tiles of the matrix unit are too empty.
-cdef Py_ssize_t AMX_FILTERS = 16
+# Filters of a tile of the matrix unit; with fewer, tiles are too empty.
+cdef Py_ssize_t AMX_PANEL = 16
 
 
 # ---- geometry -----------------------------------------------------------------------------------
@@ -76,8 +76,9 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
         g.group_lanes = 1
     elif g.groups == 1 and g.x.out >= lanes and planes_fit(g):
         g.algorithm = PLANES
-    elif parts and g.oc >= AMX_FILTERS and amx_plan(g, parts) and amx_pays(g):
+    elif parts and g.oc >= AMX_PANEL and amx_plan(g, parts) and amx_pays(g):
         g.algorithm = AMX
+        g.panel = AMX_PANEL
         g.group_lanes = (g.oc + 15) & ~15
     elif 0 < parts < 3 and winograd_plan(g):
         g.algorithm = WINOGRAD
@@ -85,8 +86,7 @@ cdef void choose(Geometry *g, int parts) noexcept nogil:
         g.algorithm = DOTS
         g.group_lanes = g.group_oc
         g.panel = dots_panel(g.group_oc)
-    g.panels = (g.amx_filters.panels if g.algorithm == AMX
-                else g.groups * ceil_div(g.group_oc, g.panel))
+    g.panels = g.groups * ceil_div(g.group_oc, g.panel)
 
 
 cdef bint dots_fit(const pycnn_kernels *kernels, Py_ssize_t channels, double products,

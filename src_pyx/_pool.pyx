@@ -171,6 +171,12 @@ cdef inline void run(const Pooling *g, pycnn_windows *w, const char *x, char *ou
         g.kernels.max_windows(w)
 
 
+cdef inline void set_count(pycnn_windows *w, Py_ssize_t ny, Py_ssize_t nx) noexcept nogil:
+    """What the sums of a mean are divided by."""
+    w.count = <double> ny * <double> nx
+    w.reciprocal = 1 / w.count if ny & (ny - 1) == 0 and nx & (nx - 1) == 0 else 0
+
+
 cdef inline void run_line(const Pooling *g, pycnn_windows *w, const char *x, Py_ssize_t n,
                           char *out) noexcept nogil:
     """The window of `w`, without its division, at n elements in a row."""
@@ -211,6 +217,26 @@ cdef void pool_rows(
                      scratch)
 
 
+cdef void pool_channels(const Pooling *g, const char *image, Py_ssize_t first, Py_ssize_t last,
+                        char *out, Py_ssize_t out_row) noexcept nogil:
+    """Channels [first, last) of all windows, window by window; `out_row` elements are a row.
+
+    No window leaves the image. The bits are those of `pool_rows` where it takes one pass.
+    """
+    cdef Py_ssize_t oy, ox, y, x
+    cdef pycnn_windows w
+    w.rows, w.row_step = g.y.kernel, g.y.dilation * g.x.size * g.channels
+    w.taps, w.tap_step = g.x.kernel, g.x.dilation * g.channels
+    w.pixels, w.pixel_step = 1, 0
+    w.channels = last - first
+    set_count(&w, g.y.kernel, g.x.kernel)
+    for oy in range(g.y.out):
+        for ox in range(g.x.out):
+            y, x = oy * g.y.stride, ox * g.x.stride
+            run(g, &w, image + ((y * g.x.size + x) * g.channels + first) * g.itemsize,
+                out + (oy * out_row + ox * g.channels + first) * g.itemsize)
+
+
 cdef void pool_row(const Pooling *g, const char *top, const Span *rows, char *out,
                    char *scratch) noexcept nogil:
     """One output row; `top` is the first input row of its windows."""
@@ -246,13 +272,11 @@ cdef void pool_columns(const Pooling *g, pycnn_windows *w, const char *x, const 
                        const Span *columns, char *out, char *scratch) noexcept nogil:
     """Windows side by side that cover the same taps: the rows of `w`, the taps of `columns`."""
     cdef Py_ssize_t pixels = columns.last - columns.first, pixel = g.channels * g.itemsize
-    cdef Py_ssize_t ny, nx, _p
-    cdef double count = 1, reciprocal = 1
+    cdef Py_ssize_t _p
+    cdef double count = 1
     if g.mean:
-        ny, nx = counted(g, &g.y, rows, g.y_end), counted(g, &g.x, columns, g.x_end)
-        count = <double> ny * <double> nx
-        reciprocal = 1 / count if ny & (ny - 1) == 0 and nx & (nx - 1) == 0 else 0
-    w.reciprocal = reciprocal
+        set_count(w, counted(g, &g.y, rows, g.y_end), counted(g, &g.x, columns, g.x_end))
+        count = w.count
     w.taps = columns.tap_last - columns.tap_first
     w.tap_step = g.x.dilation * g.channels if w.taps > 1 else 0
     w.pixel_step = 0

@@ -5,7 +5,8 @@ A block of pooled pixels is made from a band of convolution rows that never leav
     out[n, py, px, f] = pool over the window's conv[n, py*sh + i, px*sw + j, f]
 
 All blocks are of one size: the last one in a row or column steps back over its neighbour. What two
-blocks share is computed twice, with the same bits. Maxima of 2 x 2 whole windows the kernel of the
+blocks share is computed twice, with the same bits. Where there are fewer blocks than threads want,
+a task is some panels of filters of a block. Maxima of 2 x 2 whole windows the kernel of the
 planes algorithm takes itself, but not of leaky_relu: then nothing but they is stored. A block
 begins with a whole tile (winograd). An algorithm that hands images back (amx, winograd) must see
 all of an image, or its bits would depend on the pool: the last block then takes in the pixels that
@@ -17,17 +18,25 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from pycnn._axis cimport Axis
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._conv cimport execute
-from pycnn._driver cimport Job, Plan, workers_for
+from pycnn._driver cimport Job, Plan, count_chunks, workers_for
 from pycnn._engine cimport PYCNN_LEAKY_RELU, PYCNN_f32, PYCNN_f64, check
-from pycnn._geometry cimport Block, Geometry, hands_back, total_products
+from pycnn._geometry cimport (
+    DIRECT, Block, Geometry, ceil_div, first_filter, hands_back, total_products,
+)
 from pycnn._planes cimport planes_pool_squares
-from pycnn._pool cimport free_pooling, plan_pooling, pool_rows, pool_scratch_bytes
+from pycnn._pool cimport (
+    free_pooling, plan_pooling, pool_channels, pool_rows, pool_scratch_bytes,
+)
 
 cdef Py_ssize_t BAND_BYTES = 128 * 1024
-# Where pooling windows overlap, so do the bands; winograd needs rows of many tiles, which are
-# several pixels high; and many filters are read anew for each band.
+# Where pooling windows overlap, so do the bands; amx splits what the windows of two bands share for
+# both; winograd needs rows of many tiles, which are several pixels high.
 cdef Py_ssize_t HIGH_BAND_BYTES = 512 * 1024
-cdef Py_ssize_t MANY_FILTERS_BYTES = 512 * 1024
+# Filters are read anew for each band, which should be as large.
+cdef Py_ssize_t LARGEST_BAND_BYTES = 2 * 1024 * 1024
+cdef Py_ssize_t MOST_WINDOW_BYTES = 1024 * 1024
+# Of the threads' time, before blocks are cut into panels.
+cdef double MOST_IDLE = 1 / 8.0
 
 
 cdef void cut_windows(Windows *w, Py_ssize_t fit, const Geometry *g,
@@ -61,12 +70,11 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     `direct` is the stage for what the algorithm of `conv` hands back.
     """
     cdef const Geometry *g = conv.geometry
-    # Several threads need several bands all the same.
-    cdef bint alone = workers_for(conv.threads, total_products(g, 1), PY_SSIZE_T_MAX) == 1
-    cdef bint high = (g.tile > 1 or s.y.stride < s.y.kernel
-                      or alone and g.oc * g.products * g.itemsize > MANY_FILTERS_BYTES)
-    cdef Py_ssize_t budget = HIGH_BAND_BYTES if high else BAND_BYTES
+    cdef bint high = hands_back(g) or s.y.stride < s.y.kernel
+    cdef Py_ssize_t budget = max(HIGH_BAND_BYTES if high else BAND_BYTES,
+                                 min(LARGEST_BAND_BYTES, g.oc * g.products * g.itemsize))
     cdef Py_ssize_t pixels = budget // (g.oc * g.itemsize)
+    cdef int outcome
     s.plan.geometry = g
     s.plan.result_bytes = s.y.out * s.x.out * g.oc * g.itemsize
     s.plan.divide = divide
@@ -84,7 +92,10 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     pool_axis(&s.pool.y, &s.y)
     pool_axis(&s.pool.x, &s.x)
     s.pool.y_end, s.pool.x_end = s.pool.y.size, s.pool.x.size
-    return plan_pooling(&s.pool, PYCNN_f32 if g.itemsize == 4 else PYCNN_f64)
+    outcome = plan_pooling(&s.pool, PYCNN_f32 if g.itemsize == 4 else PYCNN_f64)
+    s.by_panels = ((g.algorithm == DIRECT or hands_back(g))
+                   and not (s.pool.two_passes or s.pool.spread or s.pool.fold))
+    return outcome
 
 
 cdef void pool_axis(Axis *axis, const Windows *w) noexcept nogil:
@@ -95,14 +106,14 @@ cdef void pool_axis(Axis *axis, const Windows *w) noexcept nogil:
 
 
 cdef bint stage_fits(const Stage *s) noexcept nogil:
-    """Whether a band, a pooling window high and wide at least, is small enough to pay.
+    """Whether a band, which holds a pooling window at least, is small enough to pay.
 
     What lies between windows must be computed, too, where images may be handed back.
     """
     cdef const Geometry *g = s.plan.geometry
     if hands_back(g) and (s.y.stride > s.y.kernel or s.x.stride > s.x.kernel):
         return False
-    return s.y.room <= 8 * BAND_BYTES // g.itemsize // g.oc // s.x.room
+    return s.y.kernel * s.x.kernel * g.oc * g.itemsize <= MOST_WINDOW_BYTES
 
 
 # ---- tasks --------------------------------------------------------------------------------------
@@ -113,13 +124,24 @@ cdef inline Py_ssize_t band_bytes(const Stage *s) noexcept nogil:
     return ((s.y.room * s.x.room + g.tile - 1) * g.oc * g.itemsize + 63) & ~63
 
 
+cdef inline double idle_share(Py_ssize_t tasks, int workers) noexcept nogil:
+    """Of the threads' time, when each task takes as long."""
+    return 1 - tasks / (<double> workers * ceil_div(tasks, workers))
+
+
 cdef void divide(const Plan *plan, Job *job) noexcept nogil:
-    """A task a block."""
+    """A task a block, or some panels of one where the blocks would leave threads idle."""
     cdef const Stage *s = <const Stage *> plan
     cdef const Geometry *g = plan.geometry
-    job.marks, job.mark_sets = s.y.n_blocks * s.x.n_blocks, 1
-    job.tasks = job.images * job.marks
-    job.workers = workers_for(plan.threads, total_products(g, job.images), job.tasks)
+    cdef int workers = workers_for(plan.threads, total_products(g, job.images), PY_SSIZE_T_MAX)
+    job.bands = s.y.n_blocks * s.x.n_blocks
+    job.panels = g.panels
+    count_chunks(g, job)
+    while s.by_panels and job.panels > 1 and idle_share(job.tasks, workers) > MOST_IDLE:
+        job.panels = (job.panels + 1) // 2
+        count_chunks(g, job)
+    job.marks, job.mark_sets = job.bands * job.panel_chunks, 1
+    job.workers = <int> min(<Py_ssize_t> workers, job.tasks)
     # Blocks are `band` columns wide, or the last one `room`.
     job.scratch_bytes = (band_bytes(s) + max(
         conv_scratch_bytes(g, s.x.band), conv_scratch_bytes(g, s.x.room),
@@ -127,12 +149,13 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
 
 
 cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
-    """Tasks count blocks in a row fastest, then rows of blocks, then images."""
+    """Tasks count chunks of panels fastest, then blocks in a row, rows of blocks, images."""
     cdef Job *job = <Job *> context
     cdef const Stage *s = <const Stage *> job.plan
     cdef const Geometry *g = job.plan.geometry
-    cdef Py_ssize_t image = task // s.x.n_blocks // s.y.n_blocks
-    cdef Py_ssize_t row = task // s.x.n_blocks % s.y.n_blocks, column = task % s.x.n_blocks
+    cdef Py_ssize_t chunk = task % job.panel_chunks, blocks = task // job.panel_chunks
+    cdef Py_ssize_t image = blocks // s.x.n_blocks // s.y.n_blocks
+    cdef Py_ssize_t row = blocks // s.x.n_blocks % s.y.n_blocks, column = blocks % s.x.n_blocks
     cdef Py_ssize_t y = min(row * s.y.block, s.y.out - s.y.block)
     cdef Py_ssize_t x = min(column * s.x.block, s.x.out - s.x.block)
     cdef Py_ssize_t above, before, i
@@ -144,7 +167,8 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     cdef Block block
     above = take(&s.y, row, g.tile, &block.top, &block.bottom)
     before = take(&s.x, column, g.tile, &block.left, &block.right)
-    block.first_panel, block.last_panel = 0, g.panels
+    block.first_panel = chunk * job.panels
+    block.last_panel = min(block.first_panel + job.panels, g.panels)
     # leaky_relu alone leaves -0, of numbers too small for it: which zero is the maximum depends on
     # the order, and shall be that of the layers alone.
     if s.pooled and job.call.activation != PYCNN_LEAKY_RELU:
@@ -154,6 +178,10 @@ cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:
     if job.unsafe[task]:
         return
     band += (above * s.x.room + before) * pixel
+    if job.panel_chunks > 1:
+        pool_channels(&s.pool, band, first_filter(g, block.first_panel),
+                      first_filter(g, block.last_panel), out, s.x.out * g.oc)
+        return
     for i in range(s.y.block):
         pool_rows(&s.pool, band, 0, i, i + 1, out, rest)
         out += s.x.out * pixel

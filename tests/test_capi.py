@@ -270,6 +270,18 @@ def test_nothing_is_written_beyond_the_workspace(rng):
                     host[...] = 77
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_stage_of_many_filters_has_work_for_every_thread(dtype):
+    members = {"images": 1, "height": 8, "width": 8, "channels": 256}
+    members |= {"filters": 256, "kernel_height": 3, "kernel_width": 3}
+    sizes = []
+    for threads in (1, 4):
+        given_params = params("conv_relu_pool", **members, num_threads=threads)
+        with c_api.plan("conv_relu_pool", dtype, given_params) as plan:
+            sizes.append(c_api.workspace_of(plan).nbytes)
+    assert sizes[1] > 3 * sizes[0]  # each has its scratch
+
+
 def test_many_threads_share_a_plan_and_filters(rng):
     images = rng.random((64, 20, 20, 32), np.float32)
     images[::5, 3, 3, 3] = np.inf

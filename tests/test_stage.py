@@ -9,6 +9,7 @@ from strategies import conv_cases, one_or_two, out_like
 
 import pycnn
 from pycnn import _reference as reference
+from pycnn import config
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -158,15 +159,26 @@ def test_few_filters_are_the_layers_one_by_one(rng, n_filters, dtype):
                 np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("threads", [1, 5])  # five share the panels of filters
+@pytest.mark.parametrize("precision", ["highest", "high"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("pool_size", [2, 3])
-def test_filters_larger_than_the_caches_are_the_layers_one_by_one(rng, pool_size, dtype):
-    x = rng.standard_normal((19, 17, 96)).astype(dtype)
-    filters = rng.standard_normal((330, 3, 3, 96)).astype(dtype)
-    convolved = pycnn.conv2d(x, filters, padding=1, activation="relu")
-    expected = pycnn.max_pool2d(convolved, pool_size, 2)
-    actual = pycnn.conv_relu_pool(x, filters, pool_size=pool_size, pool_stride=2, padding=1)
-    assert_same_bits(actual, expected)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("pool", ["max", "avg"])
+@pytest.mark.parametrize(("pool_size", "pool_stride"), [(2, 2), (3, 2), (3, 1), ((1, 4), (2, 3))])
+def test_filters_larger_than_the_caches_are_the_layers_one_by_one(
+    rng, pool_size, pool_stride, pool, groups, dtype, precision, threads
+):
+    x = rng.standard_normal((2, 19, 17, 96)).astype(dtype)
+    x[1, 4, 5, 6] = np.nan
+    filters = rng.standard_normal((330, 3, 3, 96 // groups)).astype(dtype)
+    kwargs = {"padding": 1, "groups": groups, "activation": "relu", "precision": precision}
+    convolved = pycnn.conv2d(x, filters, **kwargs)
+    expected = getattr(pycnn, f"{pool}_pool2d")(convolved, pool_size, pool_stride)
+    out = np.full_like(expected, -1)
+    with config.threads(threads):
+        pooling = {"pool": pool, "pool_size": pool_size, "pool_stride": pool_stride}
+        pycnn.conv_relu_pool(x, filters, **pooling, **kwargs, out=out)
+    assert_same_bits(out, expected)
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])

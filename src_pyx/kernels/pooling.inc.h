@@ -39,7 +39,10 @@ INLINE T NAME(combine_one)(T a, T b, const int mean)
     if (mean)
         return (T)(a + b);
 #if IS_FLOAT
-    return a > b || a != a ? a : b;  /* NaN wins */
+    const VECTOR zero = {0};
+    if (a != a)  /* NaN wins, with the bits that `combine` gives it */
+        return ((VECTOR)(zero == zero))[0];
+    return a > b ? a : b;
 #else
     return a > b ? a : b;
 #endif
