@@ -194,6 +194,11 @@ cdef enum:
     LINE_ROOM = sizeof(void *) + CACHE_LINE     # of a block, besides what begins a line in it
 
 
+cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:
+    """To whole cache lines."""
+    return (n_bytes + CACHE_LINE - 1) & ~(CACHE_LINE - 1)
+
+
 cdef inline char *line_in(char *block) noexcept nogil:
     return <char *> ((<uintptr_t> block + LINE_ROOM - 1) & ~<uintptr_t> (CACHE_LINE - 1))
 

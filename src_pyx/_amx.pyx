@@ -7,7 +7,9 @@ reported: the caller computes such an image with the direct algorithm.
 
 from libc.math cimport ceil
 
-from pycnn._engine cimport amx_kernels, pycnn_amx_filters, pycnn_amx_image, pycnn_amx_result
+from pycnn._engine cimport (
+    amx_kernels, padded, pycnn_amx_filters, pycnn_amx_image, pycnn_amx_result,
+)
 from pycnn._geometry cimport Axis, Block, Call, Geometry, ceil_div
 
 # One row of a wide image may take more; then its columns are cut.
@@ -107,10 +109,6 @@ cdef bint amx_pays(const Geometry *g) noexcept nogil:
     cdef double weights = <double> g.products * g.amx_filters.panels * TILE
     return (amx_cycles(g, g.y.out, g.amx_filters.panels)
             < weights * g.y.out * g.x.out / DIRECT_PRODUCTS + reading_cycles(4 * weights))
-
-
-cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:
-    return (n_bytes + 63) & ~63
 
 
 cdef Py_ssize_t amx_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexcept nogil:

@@ -13,7 +13,7 @@ from libc.stdint cimport uintptr_t
 from pycnn._amx cimport amx_block, amx_scratch_bytes
 from pycnn._axis cimport Span, overlap
 from pycnn._engine cimport (
-    CACHE_LINE, DEPTHWISE_ROWS, DIRECT_PANELS, pycnn_depthwise, pycnn_line, pycnn_tap,
+    CACHE_LINE, DEPTHWISE_ROWS, DIRECT_PANELS, padded, pycnn_depthwise, pycnn_line, pycnn_tap,
 )
 from pycnn._geometry cimport (
     AMX, DEPTHWISE, DIRECT, DOTS, PLANES, WINOGRAD, Block, Call, Geometry, Rectangle, ceil_div,
@@ -191,7 +191,7 @@ cdef inline Py_ssize_t taps_bytes(const Geometry *g) noexcept nogil:
     cdef Py_ssize_t n_bytes = g.y.kernel * g.x.kernel * <Py_ssize_t> sizeof(pycnn_tap)
     if g.algorithm == PLANES:
         n_bytes = max(n_bytes, planes_taps_bytes(g))
-    return (n_bytes + 63) & ~63
+    return padded(n_bytes)
 
 
 cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexcept nogil:
@@ -201,8 +201,8 @@ cdef Py_ssize_t conv_scratch_bytes(const Geometry *g, Py_ssize_t columns) noexce
     if g.algorithm == WINOGRAD:
         return winograd_scratch_bytes(g)
     if depthwise_by_rows(g):
-        return (ring_bytes(g) + 63) & ~63
-    return taps_bytes(g) + ((planes_bytes(g) + 63) & ~63 if g.algorithm == PLANES else 0)
+        return padded(ring_bytes(g))
+    return taps_bytes(g) + (padded(planes_bytes(g)) if g.algorithm == PLANES else 0)
 
 
 cdef inline Py_ssize_t near_panels(const Geometry *g, Py_ssize_t panels) noexcept nogil:

@@ -10,7 +10,7 @@ from pycnn._arrays cimport MOST_DIMENSIONS, carray, empty
 from pycnn._conv cimport Packed
 from pycnn._dense cimport Dense, pack_weights, plan_dense, run_dense
 from pycnn._driver cimport Plan, run
-from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, type_index
+from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, check, padded, type_index
 from pycnn._stage cimport plan_within
 
 cnp.import_array()
@@ -43,7 +43,7 @@ cdef class Chain:
                 raise ValueError(f"link {i} takes {link.n_in} numbers where {made} are made")
             made = link.n_out
             if i + 1 < self.n_links:
-                self.buffer_bytes = max(self.buffer_bytes, (made * dtype.itemsize + 63) & ~63)
+                self.buffer_bytes = max(self.buffer_bytes, padded(made * dtype.itemsize))
         if len(shape) > MOST_DIMENSIONS:
             raise ValueError(f"a result of {len(shape)} dimensions")
         self.n_axes = len(shape)

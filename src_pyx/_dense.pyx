@@ -13,7 +13,7 @@ from pycnn._arrays cimport carray
 from pycnn._driver cimport workers_for
 from pycnn._engine cimport (
     BATCH_PIXELS, DONE, NO_MEMORY, PYCNN_f32, aligned_alloc, aligned_free, check, kernels_of,
-    parallel, pycnn_line, pycnn_tap, type_index,
+    padded, parallel, pycnn_line, pycnn_tap, type_index,
 )
 from pycnn._geometry cimport ceil_div
 from pycnn._plan cimport dots_fit, dots_panel
@@ -135,7 +135,7 @@ cdef void divide(const Dense *d, Job *job) noexcept nogil:
 
 cdef Py_ssize_t dense_bytes(const Dense *d) noexcept nogil:
     """Scratch of `run_dense`: a bias as wide as the weights."""
-    return (d.width * d.itemsize + 63) & ~63
+    return padded(d.width * d.itemsize)
 
 
 cdef void dense_task(void *context, Py_ssize_t task, int _worker) noexcept nogil:

@@ -6,7 +6,9 @@ from libc.string cimport memchr, memset
 
 from pycnn._amx cimport amx_cycles
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
-from pycnn._engine cimport DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, parallel
+from pycnn._engine cimport (
+    DONE, NO_MEMORY, aligned_alloc, aligned_free, num_threads, padded, parallel,
+)
 from pycnn._geometry cimport (
     AMX, DIRECT, DOTS, WINOGRAD, Block, Call, Geometry, ceil_div, hands_back, total_products,
 )
@@ -87,7 +89,7 @@ cdef Py_ssize_t scratch_bytes(const Plan *plan, Py_ssize_t images) noexcept nogi
 
 cdef Py_ssize_t own_bytes(const Job *job) noexcept nogil:
     """Padded bias, scratch of the workers, marks; negative: too much to address."""
-    cdef Py_ssize_t shared = (bias_bytes(job.plan.geometry) + mark_bytes(job) + 63) & ~63
+    cdef Py_ssize_t shared = padded(bias_bytes(job.plan.geometry) + mark_bytes(job))
     if job.scratch_bytes > (PY_SSIZE_T_MAX - shared) // job.workers:
         return -1
     return shared + job.scratch_bytes * job.workers
@@ -106,7 +108,7 @@ cdef bint is_unsafe(const Job *job, Py_ssize_t image) noexcept nogil:
 
 
 cdef inline Py_ssize_t bias_bytes(const Geometry *g) noexcept nogil:
-    return (g.groups * g.group_lanes * g.itemsize + 63) & ~63
+    return padded(g.groups * g.group_lanes * g.itemsize)
 
 
 cdef void start_call(const Geometry *g, const Weights *weights, const char *bias, int activation,

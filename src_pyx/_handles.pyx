@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from pycnn._dense cimport dense_bytes, pack_weights, run_dense, use_once
 from pycnn._driver cimport Plan, run, scratch_bytes
-from pycnn._engine cimport DONE, aligned_alloc, aligned_free
+from pycnn._engine cimport DONE, aligned_alloc, aligned_free, padded
 from pycnn._geometry cimport AMX, PLANES, WINOGRAD, Geometry
 from pycnn._header cimport *
 from pycnn._layout cimport Layout, gather, scatter
@@ -44,10 +44,6 @@ cdef struct Filters:
     Key key
     Weights weights
     bint borrowed                   # dense: the caller's own weights
-
-
-cdef inline Py_ssize_t padded(Py_ssize_t n_bytes) noexcept nogil:
-    return (n_bytes + 63) & ~63
 
 
 # ---- plans --------------------------------------------------------------------------------------

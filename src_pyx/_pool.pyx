@@ -15,8 +15,8 @@ from libc.stdlib cimport free
 from pycnn._arrays cimport carray
 from pycnn._axis cimport Axis, Span, cut, overlap
 from pycnn._engine cimport (
-    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, parallel, pycnn_windows,
-    type_index, workers_to_read,
+    DONE, NO_MEMORY, aligned_alloc, aligned_free, check, kernels_of, padded, parallel,
+    pycnn_windows, type_index, workers_to_read,
 )
 
 cnp.import_array()
@@ -116,13 +116,13 @@ cdef void choose(Pooling *g) noexcept nogil:
         if g.two_passes:
             line = max(line, 2 * <Py_ssize_t> reach)
             line = max(1, min(line, g.x.size))
-            g.line_bytes = (line * pixel + 63) & ~63
+            g.line_bytes = padded(line * pixel)
             g.block = max(1, (line - <Py_ssize_t> reach) // g.x.stride + 1)
         else:
             g.block = max(1, line // g.x.stride)
         g.block = min(g.x.out, g.block)
     if g.spread:
-        g.spread_bytes = (g.block * g.x.stride * pixel + 63) & ~63
+        g.spread_bytes = padded(g.block * g.x.stride * pixel)
 
 
 cdef Py_ssize_t pool_scratch_bytes(const Pooling *g) noexcept nogil:
@@ -365,7 +365,7 @@ cdef int workers_for(const Pooling *g) noexcept nogil:
 
 cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil:
     """What `run_pooling` needs; negative: too much to address."""
-    cdef Py_ssize_t each = (pool_scratch_bytes(g) + 63) & ~63, workers = workers_for(g)
+    cdef Py_ssize_t each = padded(pool_scratch_bytes(g)), workers = workers_for(g)
     return -1 if each > PY_SSIZE_T_MAX // workers else each * workers
 
 
@@ -382,7 +382,7 @@ cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) 
     job.g = g
     job.x = x
     job.out = out
-    job.scratch_bytes = (pool_scratch_bytes(g) + 63) & ~63
+    job.scratch_bytes = padded(pool_scratch_bytes(g))
     job.scratch = scratch
     if scratch is NULL:
         job.scratch = <char *> aligned_alloc(pooling_bytes(g))

@@ -19,7 +19,7 @@ from pycnn._axis cimport Axis
 from pycnn._blocks cimport conv_block, conv_scratch_bytes
 from pycnn._conv cimport execute
 from pycnn._driver cimport Job, Plan, count_chunks, workers_for
-from pycnn._engine cimport PYCNN_LEAKY_RELU, PYCNN_f32, PYCNN_f64, check
+from pycnn._engine cimport PYCNN_LEAKY_RELU, PYCNN_f32, PYCNN_f64, check, padded
 from pycnn._geometry cimport (
     DIRECT, Block, Geometry, ceil_div, first_filter, hands_back, total_products,
 )
@@ -121,7 +121,7 @@ cdef bint stage_fits(const Stage *s) noexcept nogil:
 cdef inline Py_ssize_t band_bytes(const Stage *s) noexcept nogil:
     """A block's convolution; the pool may look at whole rows from `before` pixels on."""
     cdef const Geometry *g = s.plan.geometry
-    return ((s.y.room * s.x.room + g.tile - 1) * g.oc * g.itemsize + 63) & ~63
+    return padded((s.y.room * s.x.room + g.tile - 1) * g.oc * g.itemsize)
 
 
 cdef inline double idle_share(Py_ssize_t tasks, int workers) noexcept nogil:
@@ -143,9 +143,9 @@ cdef void divide(const Plan *plan, Job *job) noexcept nogil:
     job.marks, job.mark_sets = job.bands * job.panel_chunks, 1
     job.workers = <int> min(<Py_ssize_t> workers, job.tasks)
     # Blocks are `band` columns wide, or the last one `room`.
-    job.scratch_bytes = (band_bytes(s) + max(
+    job.scratch_bytes = band_bytes(s) + padded(max(
         conv_scratch_bytes(g, s.x.band), conv_scratch_bytes(g, s.x.room),
-        pool_scratch_bytes(&s.pool)) + 63) & ~63
+        pool_scratch_bytes(&s.pool)))
 
 
 cdef void stage_task(void *context, Py_ssize_t task, int worker) noexcept nogil:

@@ -8,7 +8,7 @@ is not finite are reported: the caller computes their image with the direct algo
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr, memset
 
-from pycnn._engine cimport pycnn_winograd
+from pycnn._engine cimport padded, pycnn_winograd
 from pycnn._geometry cimport Block, Call, Geometry, ceil_div
 
 # Packed filters of this size stay in the second-level cache from one block of tiles to the next.
@@ -104,7 +104,7 @@ cdef bint winograd_pack(const Geometry *g, const float *filters, char *packed) n
 
 cdef Py_ssize_t winograd_scratch_bytes(const Geometry *g) noexcept nogil:
     """The transforms, and a byte for each row of tiles of an image."""
-    return ((scratch_size(g) * g.itemsize + 63) & ~63) + ((tile_rows(g) + 63) & ~63)
+    return padded(scratch_size(g) * g.itemsize) + padded(tile_rows(g))
 
 
 cdef void start_share(const Geometry *g, const Call *call, const char *x, char *out,
@@ -142,7 +142,7 @@ cdef bint winograd_block(
     share.out_width = block.right - block.left
     share.first_row, share.end_row = 0, ceil_div(share.out_height, g.tile)
     share.first_panel, share.end_panel = block.first_panel, block.last_panel
-    share.retry = <unsigned char *> scratch + ((scratch_size(g) * g.itemsize + 63) & ~63)
+    share.retry = <unsigned char *> scratch + padded(scratch_size(g) * g.itemsize)
     memset(share.retry, 0, share.end_row)
     g.kernels.winograd(&share)
     return memchr(share.retry, 1, share.end_row) is not NULL
