@@ -25,7 +25,7 @@ cdef class PoolPlan:
     cdef int type_num
 
 
-cdef int plan_pooling(Pooling *g, int type) noexcept nogil
+cdef int plan_pooling(Pooling *g, int type, Py_ssize_t all_columns) noexcept nogil
 cdef void free_pooling(Pooling *g) noexcept nogil
 cdef Py_ssize_t pooling_bytes(const Pooling *g) noexcept nogil
 cdef int run_pooling(const Pooling *g, const char *x, char *out, char *scratch) noexcept nogil

@@ -222,7 +222,7 @@ cdef int plan_pool(Layer *layer, Py_ssize_t n, Py_ssize_t channels, bint mean,
     g.n, g.channels, g.mean, g.threads = n, channels, mean, threads
     g.itemsize = itemsize_of(layer)
     layer.has_pool = True
-    return status_of(plan_pooling(g, layer.type))
+    return status_of(plan_pooling(g, layer.type, g.x.out))
 
 
 cdef int read_pool2d(Layer *layer, const pycnn_pool2d_params *params, bint mean) noexcept nogil:

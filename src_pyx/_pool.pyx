@@ -45,14 +45,17 @@ cdef class PoolPlan:
         g.y_end, g.x_end = g.y.size + after[0], g.x.size + after[1]
         g.mean = mean
         g.count_padding = count_padding
-        check(plan_pooling(g, type_index(dtype.num)))
+        check(plan_pooling(g, type_index(dtype.num), g.x.out))
 
     def __dealloc__(self):
         free_pooling(&self.pooling)
 
 
-cdef int plan_pooling(Pooling *g, int type) noexcept nogil:
-    """Completes a checked geometry; an `Outcome`."""
+cdef int plan_pooling(Pooling *g, int type, Py_ssize_t all_columns) noexcept nogil:
+    """Completes a checked geometry; an `Outcome`.
+
+    A part of an image gets the bits of all of it, which has so many columns of windows.
+    """
     cdef int outcome
     g.kernels = kernels_of(type)
     g.x.spans = NULL
@@ -60,7 +63,7 @@ cdef int plan_pooling(Pooling *g, int type) noexcept nogil:
     if outcome == DONE:
         outcome = cut(&g.x)
     if outcome == DONE:
-        choose(g)
+        choose(g, all_columns)
     else:
         free_pooling(g)
     return outcome
@@ -72,8 +75,10 @@ cdef void free_pooling(Pooling *g) noexcept nogil:
     g.y.spans = g.x.spans = NULL
 
 
-cdef void choose(Pooling *g) noexcept nogil:
+cdef void choose(Pooling *g, Py_ssize_t all_columns) noexcept nogil:
     """The cheapest way, in vectors loaded and stored per output; which is the same for all of them.
+
+    Two passes, and folding, add up a mean in another order.
 
     two_passes  pools the rows of a block of columns into a line of the scratch, then the line's
                 columns: kh + kw loads rather than kh * kw, but the line is one more store.
@@ -83,7 +88,7 @@ cdef void choose(Pooling *g) noexcept nogil:
     """
     cdef Py_ssize_t lanes = g.kernels.lanes, pixel = g.channels * g.itemsize
     cdef bint narrow = g.channels < lanes
-    cdef double kh = g.y.kernel, kw = g.x.kernel, sw = g.x.stride if g.x.out > 1 else kw
+    cdef double kh = g.y.kernel, kw = g.x.kernel, sw = g.x.stride if all_columns > 1 else kw
     cdef double one, two, columns, reach = (kw - 1) * g.x.dilation + 1
     cdef Py_ssize_t line
 
@@ -93,7 +98,7 @@ cdef void choose(Pooling *g) noexcept nogil:
                        and g.itemsize >= 4)
 
     # More columns between two windows than lanes: element by element is no slower.
-    g.spread = narrow and 1 < g.x.stride < lanes and g.x.out > 1 and not pairs
+    g.spread = narrow and 1 < g.x.stride < lanes and all_columns > 1 and not pairs
     columns = sw if g.spread else 1
     if narrow and g.x.stride >= lanes:
         columns = lanes

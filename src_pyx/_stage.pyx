@@ -92,7 +92,7 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     pool_axis(&s.pool.y, &s.y)
     pool_axis(&s.pool.x, &s.x)
     s.pool.y_end, s.pool.x_end = s.pool.y.size, s.pool.x.size
-    outcome = plan_pooling(&s.pool, PYCNN_f32 if g.itemsize == 4 else PYCNN_f64)
+    outcome = plan_pooling(&s.pool, PYCNN_f32 if g.itemsize == 4 else PYCNN_f64, s.x.out)
     s.by_panels = ((g.algorithm == DIRECT or hands_back(g))
                    and not (s.pool.two_passes or s.pool.spread or s.pool.fold))
     return outcome

@@ -181,6 +181,17 @@ def test_filters_larger_than_the_caches_are_the_layers_one_by_one(
     assert_same_bits(out, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("pool_size", "pool_stride"), [((4, 8), 4), ((9, 3), (8, 2)), (7, 3)])
+def test_narrow_blocks_add_up_means_in_the_order_of_the_image(rng, pool_size, pool_stride, dtype):
+    """As high and wide windows over many filters make them: of one column each."""
+    x = rng.standard_normal((24, 31, 8)).astype(dtype)
+    filters = rng.standard_normal((801, 1, 1, 8)).astype(dtype)
+    expected = pycnn.avg_pool2d(pycnn.conv2d(x, filters), pool_size, pool_stride)
+    pooling = {"pool": "avg", "pool_size": pool_size, "pool_stride": pool_stride}
+    assert_same_bits(pycnn.conv_relu_pool(x, filters, **pooling, activation=None), expected)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_filters", [1, 2, 3, 4, 5, 8, 16, 17])
