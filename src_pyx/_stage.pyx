@@ -32,9 +32,8 @@ cdef Py_ssize_t BAND_BYTES = 128 * 1024
 # Where pooling windows overlap, so do the bands; amx splits what the windows of two bands share for
 # both; winograd needs rows of many tiles, which are several pixels high.
 cdef Py_ssize_t HIGH_BAND_BYTES = 512 * 1024
-# Filters are read anew for each band, which should be as large.
-cdef Py_ssize_t LARGEST_BAND_BYTES = 2 * 1024 * 1024
-cdef Py_ssize_t MOST_WINDOW_BYTES = 1024 * 1024
+# Filters are read anew for each band, which should be as large, up to half of an L2 cache.
+cdef Py_ssize_t LARGEST_BAND_BYTES = 1024 * 1024
 # Of the threads' time, before blocks are cut into panels.
 cdef double MOST_IDLE = 1 / 8.0
 
@@ -93,8 +92,9 @@ cdef int plan_stage(Stage *s, const Plan *conv, const Plan *direct, bint mean) n
     pool_axis(&s.pool.x, &s.x)
     s.pool.y_end, s.pool.x_end = s.pool.y.size, s.pool.x.size
     outcome = plan_pooling(&s.pool, PYCNN_f32 if g.itemsize == 4 else PYCNN_f64, s.x.out)
-    s.by_panels = ((g.algorithm == DIRECT or hands_back(g))
-                   and not (s.pool.two_passes or s.pool.spread or s.pool.fold))
+    # Pixels of less than a vector, and passes, take maxima and sums in another order.
+    s.by_panels = ((g.algorithm == DIRECT or hands_back(g)) and g.oc >= g.kernels.lanes
+                   and not (s.pool.two_passes or s.pool.fold))
     return outcome
 
 
@@ -106,14 +106,14 @@ cdef void pool_axis(Axis *axis, const Windows *w) noexcept nogil:
 
 
 cdef bint stage_fits(const Stage *s) noexcept nogil:
-    """Whether a band, which holds a pooling window at least, is small enough to pay.
+    """Whether a band, which holds a pooling window at least, is not too large to pay.
 
     What lies between windows must be computed, too, where images may be handed back.
     """
     cdef const Geometry *g = s.plan.geometry
     if hands_back(g) and (s.y.stride > s.y.kernel or s.x.stride > s.x.kernel):
         return False
-    return s.y.kernel * s.x.kernel * g.oc * g.itemsize <= MOST_WINDOW_BYTES
+    return s.y.kernel * s.x.kernel * g.oc * g.itemsize <= LARGEST_BAND_BYTES
 
 
 # ---- tasks --------------------------------------------------------------------------------------

@@ -212,3 +212,19 @@ def test_zeros_have_the_sign_of_the_layers_one_by_one(rng, n_filters, dtype, act
             ),
             pycnn.max_pool2d(conv, pool_size, pool_stride),
         )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("groups", "n_filters"), [(2, 2), (4, 4), (2, 8), (3, 24)])
+def test_threads_leave_the_signs_of_zeros(rng, groups, n_filters, dtype):
+    """Groups of few filters, whose maxima the pool shuffles together."""
+    smallest = np.finfo(dtype).smallest_subnormal
+    x = rng.choice([-300, -1, 0], (95, 95, 7 * groups)).astype(dtype) * smallest
+    filters = np.zeros((n_filters, 7, 7, 7), dtype)
+    filters[:, 1, 1, 0] = 1
+    kwargs = {"groups": groups, "activation": "leaky_relu"}
+    conv = pycnn.conv2d(x, filters, **kwargs)
+    for threads in (1, 5):
+        with config.threads(threads):
+            actual = pycnn.conv_relu_pool(x, filters, **kwargs)
+        assert_same_bits(actual, pycnn.max_pool2d(conv, 2))
